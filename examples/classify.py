@@ -1,0 +1,87 @@
+"""Classify handwritten digits with a multilayer perceptron that is trained with dropout.
+
+A network that classifies learns p(class | picture), and nothing about what pictures look like. Dropout sets a random half of the
+hidden units to 0 in each step, so that no unit can rely on another, and max-norm keeps each unit's incoming weights within
+a ball, which allows the high learning rates at which dropout works best: N. Srivastava, G. Hinton, A. Krizhevsky,
+I. Sutskever, R. Salakhutdinov, "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
+
+    python examples/classify.py                                   digits, 8x8 pixels, part of this library
+    python examples/classify.py --data mnist --hidden 1024 1024 1024 --epochs 100
+
+Expected: `result: test_error=...` under 3 % on digits (@DIGITS@ over seeds 0 to 2), in about @SECONDS@ s on two cores. In the folder of
+--out: learning curves, the confusion matrix, the worst mistakes, what the first layer looks for, and the weights.
+"""
+
+import numpy as np
+
+import scratchnn as snn
+import scratchnn.nn.functional as F
+from scratchnn import checkpoint, data, metrics, optim, pictures
+from scratchnn.models.classifier import MLP, predict
+from scratchnn.nn.utils import max_norm_
+from scratchnn.run import Run, arguments
+
+
+def parse():
+    parser = arguments(__doc__, out="out/classify", data=("digits", "mnist"), epochs=40, smoke={"epochs": 3, "hidden": [64]})
+    parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256], metavar="N", help="hidden units (default: 256 256)")
+    parser.add_argument("--dropout", type=float, default=0.3, metavar="P", help="of the hidden units (default: 0.3)")
+    parser.add_argument("--input-dropout", type=float, default=0.1, metavar="P", help="of the pixels (default: 0.1)")
+    parser.add_argument("--max-norm", type=float, default=1.5, metavar="R", help="of a unit's incoming weights (default: 1.5)")
+    parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate of the one-cycle schedule (default: 0.005)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="examples in a step (default: 64)")
+    parser.add_argument("--validate", type=int, default=0, metavar="N",
+                        help="hold out the last N training examples and test on them, to choose settings by")
+    return parser.parse_args()
+
+
+def main():
+    args = parse()
+    snn.manual_seed(args.seed)
+    digits = data.load(args.data)
+    if args.validate:
+        digits = digits.hold_out(args.validate)
+
+    model = MLP(digits.shape, len(digits.classes), args.hidden, args.dropout, args.input_dropout).to(args.device)
+    loader = data.DataLoader((digits.train_x, digits.train_y), args.batch_size, shuffle=True, num_workers=1)
+    optimizer = optim.Adam(model.parameters(), args.lr)
+    schedule = optim.lr_scheduler.OneCycleLR(optimizer, args.lr, epochs=args.epochs, steps_per_epoch=len(loader))
+    run = Run(args, model=model, loader=loader, optimizer=optimizer, schedule=schedule)
+
+    for _ in run.epochs(args.epochs):
+        for x, y in run.batches(loader):
+            loss = F.cross_entropy(model(x), y)
+            run.log(loss=loss)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            for linear in model.linears():
+                max_norm_(linear.weight, args.max_norm)
+        run.log(test_error=metrics.error(predict(model, digits.test_x).argmax(1), digits.test_y))
+
+    probabilities = predict(model, digits.test_x)
+    error = metrics.error(probabilities.argmax(1), digits.test_y)
+    draw(run, digits, model, probabilities, f"{digits.name}: {error:.2f} % of {len(digits.test_y):,} wrong")
+    checkpoint.save_weights(run.out / "weights.safetensors", model.state_dict())
+    run.result(test_error=error, split=f"last {args.validate} of train" if args.validate else "test",
+               protocol=f"{args.data}, MLP {args.hidden}, dropout, max-norm, no augmentation, settings not chosen on this split")
+
+
+def draw(run, digits, model, probabilities, title):
+    predicted, target, names = probabilities.argmax(1), digits.test_y, digits.classes
+    pictures.curves(run.out / "curves.png", {"training loss": {"loss": run.history("loss")},
+                                             "test error, percent": {"test": run.history("test_error")}}, digits.name)
+    pictures.confusion_matrix(run.out / "confusion.png", metrics.confusion_matrix(predicted, target, len(names)), names, title)
+
+    wrong = np.flatnonzero(predicted != target)
+    worst = wrong[np.argsort(probabilities[wrong, target[wrong]], kind="stable")][:24]       # least probability for the truth
+    captions = [f"{names[target[i]]} taken for {names[predicted[i]]}\n{probabilities[i, predicted[i]]:.0%} sure" for i in worst]
+    if len(worst):
+        pictures.image_grid(run.out / "mistakes.png", digits.test_x[worst], captions, "The worst mistakes")
+    pictures.filters(run.out / "filters.png", model.linears()[0].weight.detach().numpy(), digits.shape,
+                     "What the first layer looks for: blue ink, red no ink")
+
+
+if __name__ == "__main__":
+    main()

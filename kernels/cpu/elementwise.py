@@ -1,0 +1,207 @@
+"""Elementwise kernels, generated from the scalar functions of kernels/scalar.py.
+
+One compiled loop serves every layout. The output is seen as rows x columns, contiguous; each operand as a flat contiguous array
+whose element for (row, column) lies at (row % period) * row_stride + column * column_stride, with column_stride 0 or 1:
+
+    operand                      period   row_stride   column_stride
+    same shape as the output     rows     columns      1
+    one value                    1        0            0
+    (D,) beside (N, D)           1        0            1               a bias
+    (N, 1) beside (N, D)         N        1            0               a row's scale
+    (C, 1, 1) beside (N,C,H,W)   C        1            0               a channel's bias
+
+What fits none of these is copied to the output's shape first, and so are an operand that is not contiguous and, of
+three operands, each that has another shape. Bytes: each operand read once, the output written once.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from kernels import jit, scalar
+
+WIDTH = 2048   # columns, where the operands leave the choice
+
+TASKS = {1: """
+def {name}_task(chunk, a, out, rows, columns, layout{parameters}):
+    part = slice(chunk * rows * columns, (chunk + 1) * rows * columns)
+    x, y = a[part], out[part]
+    for i in range(y.size):
+        y[i] = f(x[i]{parameters})
+""", 2: """
+def {name}_task(chunk, a, b, out, rows, columns, layout{parameters}):
+    period_a, row_a, column_a, period_b, row_b, column_b = layout
+    for row in range(chunk * rows, min((chunk + 1) * rows, (out.size + columns - 1) // columns)):
+        y = out[row * columns:(row + 1) * columns]
+        at_a, at_b = (row % period_a) * row_a, (row % period_b) * row_b
+        if column_a == 0:
+            u0, v = a[at_a], b[at_b:at_b + y.size]
+            for i in range(y.size):
+                y[i] = f(u0, v[i]{parameters})
+        elif column_b == 0:
+            u, v0 = a[at_a:at_a + y.size], b[at_b]
+            for i in range(y.size):
+                y[i] = f(u[i], v0{parameters})
+        else:
+            u, v = a[at_a:at_a + y.size], b[at_b:at_b + y.size]
+            for i in range(y.size):
+                y[i] = f(u[i], v[i]{parameters})
+""", 3: """
+def {name}_task(chunk, a, b, c, out, rows, columns, layout{parameters}):
+    part = slice(chunk * rows * columns, (chunk + 1) * rows * columns)
+    u, v, w, y = a[part], b[part], c[part], out[part]
+    for i in range(y.size):
+        y[i] = f(u[i], v[i], w[i]{parameters})
+"""}
+KERNEL = """
+def {name}_kernel({operands}, out, rows, columns, layout, threads{parameters}):
+    size = rows * columns
+    parallel_for(task, (out.size + size - 1) // size, threads, ({operands}, out, rows, columns, layout{parameters}))
+"""
+
+
+def broadcast_shape(name, *shapes):
+    """The shape that operands of these shapes broadcast to; ValueError with the shapes and the rule otherwise."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(f"{name}: shapes {' and '.join(map(str, shapes))} do not fit; aligned at the right, two dimensions must be "
+                         "equal or one of them 1") from None
+
+
+@lru_cache(maxsize=4096)
+def plan(name, *shapes):
+    """How one or two operands of these shapes are run over: (output shape, columns, layout, operands to copy first).
+
+    `layout` is the table above, row by row, in one flat tuple.
+    """
+    shape = broadcast_shape(name, *shapes)
+    full = [n for n in shape if n != 1]
+    spans = [_span(s, shape) for s in shapes]
+    ends = [stop for start, stop in spans if start < stop < len(full)]             # constant along the last dimensions
+    split = min(ends) if ends else max(start for start, _ in spans)                # rows: full[:split], columns: full[split:]
+    columns = math.prod(full[split:]) if split else WIDTH
+    rows = math.prod(full[:split]) if split else math.prod(full) // WIDTH + 1
+    layout, copies = (), []
+    for i, (start, stop) in enumerate(spans):
+        if start == stop:
+            layout += (1, 0, 0)
+        elif stop == split:
+            layout += (math.prod(full[start:stop]), 1, 0)
+        elif stop == len(full) and start <= split:
+            layout += (math.prod(full[start:split]) if split else rows, columns, 1)
+        else:
+            layout += (rows, columns, 1)
+            copies.append(i)
+    return shape, columns, layout, copies
+
+
+def _span(own, shape):
+    """(start, stop) of the dimensions larger than 1 along which an operand varies; equal if none, (-1, -2) if they have a gap."""
+    own = (1,) * (len(shape) - len(own)) + own
+    varying = [d for d, size in enumerate(n for n, out in zip(own, shape, strict=True) if out != 1) if size != 1]
+    if not varying:
+        return 0, 0
+    start, stop = varying[0], varying[-1] + 1
+    return (start, stop) if stop - start == len(varying) else (-1, -2)
+
+
+def elementwise(function, operands=1, parameters=0, result=None):
+    """A kernel on arrays from a scalar function of kernels/scalar.py: kernel(*operands, *parameters, out=None).
+
+    The operands broadcast and have one dtype (a condition aside); parameters are numbers. The result has the dtype of the last
+    operand, or `result`. `out` is a contiguous array of the output's shape, which may be one of the operands.
+    """
+    name, kernels = function.__name__, []
+
+    def compile_kernel():
+        form = dict(name=name, parameters="".join(f", p{i}" for i in range(parameters)), operands=", ".join("abc"[:operands]))
+        task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{name}_task", globals(), f=function))
+        driver = jit.generate(KERNEL.format(**form), f"{name}_kernel", globals(), task=task, parallel_for=jit.parallel_for)
+        kernels.append(jit.jit(driver))
+        return kernels[0]
+
+    def launch(*args, out=None):
+        arrays = args[:operands]
+        last = arrays[-1]
+        if operands == 3:
+            shape = broadcast_shape(name, *(a.shape for a in arrays))
+            columns, layout, copies = WIDTH, (), [i for i, a in enumerate(arrays) if a.shape != shape]
+        else:
+            shape, columns, layout, copies = plan(name, *[a.shape for a in arrays])
+        if copies:
+            arrays = [np.broadcast_to(a, shape) if i in copies else a for i, a in enumerate(arrays)]
+        y = np.empty(shape, result or last.dtype) if out is None else out
+        kernel = kernels[0] if kernels else compile_kernel()
+        kernel(*[a.ravel() for a in arrays], y.reshape(-1), max(1, jit.CHUNK // columns), columns, layout, jit.threads(y.size),
+               *[last.dtype.type(p) for p in args[operands:]])
+        return y
+
+    launch.__name__ = launch.__qualname__ = name
+    launch.__doc__ = function.__doc__
+    return launch
+
+
+add = elementwise(scalar.add, 2)
+sub = elementwise(scalar.sub, 2)
+mul = elementwise(scalar.mul, 2)
+div = elementwise(scalar.div, 2)
+floor_divide = elementwise(scalar.floor_divide, 2)
+remainder = elementwise(scalar.remainder, 2)
+pow = elementwise(scalar.pow, 2)
+maximum = elementwise(scalar.maximum, 2)
+minimum = elementwise(scalar.minimum, 2)
+neg = elementwise(scalar.neg)
+abs = elementwise(scalar.abs)
+sign = elementwise(scalar.sign)
+clamp = elementwise(scalar.clamp, 1, parameters=2)
+where = elementwise(scalar.where, 3)
+
+eq = elementwise(scalar.eq, 2, result=np.bool_)
+ne = elementwise(scalar.ne, 2, result=np.bool_)
+lt = elementwise(scalar.lt, 2, result=np.bool_)
+le = elementwise(scalar.le, 2, result=np.bool_)
+gt = elementwise(scalar.gt, 2, result=np.bool_)
+ge = elementwise(scalar.ge, 2, result=np.bool_)
+logical_and = elementwise(scalar.logical_and, 2, result=np.bool_)
+logical_or = elementwise(scalar.logical_or, 2, result=np.bool_)
+logical_xor = elementwise(scalar.logical_xor, 2, result=np.bool_)
+logical_not = elementwise(scalar.logical_not, result=np.bool_)
+isnan = elementwise(scalar.isnan, result=np.bool_)
+isinf = elementwise(scalar.isinf, result=np.bool_)
+isfinite = elementwise(scalar.isfinite, result=np.bool_)
+
+exp = elementwise(scalar.exp)
+expm1 = elementwise(scalar.expm1)
+log = elementwise(scalar.log)
+log1p = elementwise(scalar.log1p)
+sqrt = elementwise(scalar.sqrt)
+rsqrt = elementwise(scalar.rsqrt)
+sin = elementwise(scalar.sin)
+cos = elementwise(scalar.cos)
+tanh = elementwise(scalar.tanh)
+erf = elementwise(scalar.erf)
+floor = elementwise(scalar.floor)
+ceil = elementwise(scalar.ceil)
+
+sigmoid = elementwise(scalar.sigmoid)
+sigmoid_backward = elementwise(scalar.sigmoid_backward, 2)
+tanh_backward = elementwise(scalar.tanh_backward, 2)
+softplus = elementwise(scalar.softplus, parameters=2)
+softplus_backward = elementwise(scalar.softplus_backward, 2, parameters=2)
+relu = elementwise(scalar.relu)
+relu_backward = elementwise(scalar.relu_backward, 2)
+leaky_relu = elementwise(scalar.leaky_relu, parameters=1)
+leaky_relu_backward = elementwise(scalar.leaky_relu_backward, 2, parameters=1)
+elu = elementwise(scalar.elu, parameters=1)
+elu_backward = elementwise(scalar.elu_backward, 2, parameters=1)
+silu = elementwise(scalar.silu)
+silu_backward = elementwise(scalar.silu_backward, 2)
+gelu = elementwise(scalar.gelu)
+gelu_backward = elementwise(scalar.gelu_backward, 2)
+gelu_tanh = elementwise(scalar.gelu_tanh)
+gelu_tanh_backward = elementwise(scalar.gelu_tanh_backward, 2)
+
+binary_cross_entropy_with_logits = elementwise(scalar.binary_cross_entropy_with_logits, 2)
+binary_cross_entropy_with_logits_backward = elementwise(scalar.binary_cross_entropy_with_logits_backward, 3)

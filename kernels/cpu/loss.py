@@ -1,0 +1,140 @@
+"""Cross-entropy between logits and class numbers, and its gradient. Rows go to the threads in chunks, as in softmax.py."""
+
+import numpy as np
+
+from kernels import jit
+from kernels.cpu.rows import exp_all, row_chunks, row_max, row_sum
+from kernels.jit import inner, like, parallel_for
+from kernels.scalar import log
+
+
+@inner
+def first_outside(target, classes, ignore_index):
+    """Place of the first target that is no class and not ignored; -1 if there is none."""
+    for n in range(target.size):
+        if target[n] != ignore_index and (target[n] < 0 or target[n] >= classes):
+            return n
+    return -1
+
+
+@inner
+def log_sum_exp_rows(x, lse, columns):
+    """lse = log sum exp of each row of x."""
+    shifted = np.empty_like(x)
+    for n in range(lse.size):
+        part = slice(n * columns, (n + 1) * columns)
+        row, out = x[part], shifted[part]
+        lse[n] = row_max(row)
+        for c in range(out.size):
+            out[c] = row[c] - lse[n]
+    exp_all(shifted, shifted)
+    for n in range(lse.size):
+        lse[n] += log(row_sum(shifted[n * columns:(n + 1) * columns]))
+
+
+@inner(sums=True)
+def weighted_distance(row, weight, lse):
+    """sum_c weight_c (lse - row_c)"""
+    total = like(lse, 0)
+    for c in range(row.size):
+        total += weight[c] * (lse - row[c])
+    return total
+
+
+@inner
+def cross_entropy_task(chunk, x, target, weight, losses, lse, ignore_index, smoothing, rows):
+    columns, part = weight.size, slice(chunk * rows, (chunk + 1) * rows)
+    target, losses, lse = target[part], losses[part], lse[part]
+    x = x[chunk * rows * columns:(chunk + 1) * rows * columns]
+    log_sum_exp_rows(x, lse, columns)
+    for n in range(losses.size):
+        row, t = x[n * columns:(n + 1) * columns], target[n]
+        if t == ignore_index:
+            losses[n] = 0
+            continue
+        losses[n] = (like(smoothing, 1) - smoothing) * weight[t] * (lse[n] - row[t])
+        if smoothing > 0:
+            losses[n] += smoothing / like(smoothing, columns) * weighted_distance(row, weight, lse[n])
+
+
+@jit.jit
+def cross_entropy_kernel(x, target, weight, losses, lse, ignore_index, smoothing, rows, chunks, threads):
+    outside = first_outside(target, weight.size, ignore_index)
+    if outside < 0:
+        parallel_for(cross_entropy_task, chunks, threads, (x, target, weight, losses, lse, ignore_index, smoothing, rows))
+    return outside
+
+
+def cross_entropy(x, target, weight=None, ignore_index=-100, label_smoothing=0.0):
+    """(losses (N,), lse (N,)) of logits x (N, C) and classes target (N,), whole numbers in 0..C-1 or ignore_index.
+
+    losses_n = (1 - e) w_t (lse_n - x_nt) + e / C sum_c w_c (lse_n - x_nc), in nats, with t = target_n, e = label_smoothing
+    (Szegedy et al. 2016, section 7), w = weight (C,) or 1, and lse_n = log sum_c exp(x_nc); 0 where t is ignore_index.
+    IndexError names a target that is no class. Bytes: x read once.
+    """
+    target, weight = _checked("cross_entropy", x, target, weight)
+    losses, lse = np.empty(len(x), x.dtype), np.empty(len(x), x.dtype)
+    outside = cross_entropy_kernel(x.ravel(), target, weight, losses, lse, ignore_index, x.dtype.type(label_smoothing),
+                                   *row_chunks(*x.shape))
+    if outside >= 0:
+        raise IndexError(f"cross_entropy: target {target[outside]} at place {outside} is outside 0..{x.shape[1] - 1} "
+                         f"and not ignore_index ({ignore_index})")
+    return losses, lse
+
+
+@inner
+def cross_entropy_backward_task(chunk, g, x, lse, target, weight, dx, ignore_index, smoothing, total_weight, rows):
+    columns = weight.size
+    first, last = chunk * rows, min((chunk + 1) * rows, target.size)
+    for n in range(first, last):
+        part = slice(n * columns, (n + 1) * columns)
+        row, out = x[part], dx[part]
+        for c in range(out.size):
+            out[c] = row[c] - lse[n]
+    here = dx[first * columns:last * columns]
+    exp_all(here, here)
+    for n in range(first, last):
+        out, t = dx[n * columns:(n + 1) * columns], target[n]
+        if t == ignore_index:
+            out[:] = 0
+            continue
+        hit = g[n] * (like(smoothing, 1) - smoothing) * weight[t]
+        spread = g[n] * smoothing / like(smoothing, columns)
+        scale = hit + spread * total_weight
+        for c in range(out.size):
+            out[c] = scale * out[c] - spread * weight[c]
+        out[t] -= hit
+
+
+@jit.jit
+def cross_entropy_backward_kernel(g, x, lse, target, weight, dx, ignore_index, smoothing, rows, chunks, threads):
+    parallel_for(cross_entropy_backward_task, chunks, threads,
+                 (g, x, lse, target, weight, dx, ignore_index, smoothing, row_sum(weight), rows))
+
+
+def cross_entropy_backward(g, x, lse, target, weight=None, ignore_index=-100, label_smoothing=0.0):
+    """Gradient (N, C) of cross_entropy's losses for g (N,), the gradient of each: with p = exp(x - lse) and W = sum_c w_c
+
+    g_n ((1 - e) w_t (p_nc - [c = t]) + e / C (W p_nc - w_c)); 0 where t is ignore_index. Bytes: x read, the result written.
+    """
+    target, weight = _checked("cross_entropy_backward", x, target, weight)
+    for name, a in (("g", g), ("lse", lse)):
+        if a.shape != target.shape:
+            raise ValueError(f"cross_entropy_backward: {name} has shape {a.shape}, {target.shape} fits x of shape {x.shape}")
+    dx = np.empty(x.shape, x.dtype)
+    cross_entropy_backward_kernel(g.ravel(), x.ravel(), lse.ravel(), target, weight, dx.reshape(-1), ignore_index,
+                                  x.dtype.type(label_smoothing), *row_chunks(*x.shape))
+    return dx
+
+
+def _checked(name, x, target, weight):
+    """(target as contiguous int64, weight as contiguous array of x's dtype) after a check of all shapes."""
+    if x.ndim != 2 or target.shape != x.shape[:1]:
+        raise ValueError(f"{name}: x must have shape (N, C) and target (N,), got {x.shape} and {target.shape}")
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{name}: target must hold whole numbers (class numbers), got {target.dtype}")
+    if weight is None:
+        weight = np.ones(x.shape[1], x.dtype)
+    elif weight.shape != x.shape[1:]:
+        raise ValueError(f"{name}: weight has shape {weight.shape}, {x.shape[1:]} fits x of shape {x.shape}")
+    return np.ascontiguousarray(target, np.int64), np.ascontiguousarray(weight, x.dtype)

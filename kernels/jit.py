@@ -1,0 +1,276 @@
+"""The one place that compiles: flags, cache folder, threads, generated kernels.
+
+A kernel here is an ordinary serial Numba function. It runs on several cores through `parallel_for`, which hands numbered
+chunks of work to the threads of OpenMP's runtime:
+
+    @inner
+    def double_task(chunk, x, y, size):          # serial: one chunk
+        part = slice(chunk * size, (chunk + 1) * size)
+        ...
+
+    @jit
+    def double(x, y, size, threads):
+        parallel_for(double_task, (x.size + size - 1) // size, threads, (x, y, size))
+
+Why not Numba's own `prange`: it analyses and compiles every parallel loop a second time (a parallel matmul took 6-10 s, here
+under 2), its regions cost about twice as much, and `get_num_threads()` inside a kernel forbids the cache. Chunks are fixed by
+the size of the work alone and are taken in any order by whoever is free, so a slow core delays nobody and results
+do not depend on the number of threads.
+
+Numba's rules that shape every kernel:
+- Index a slice (`row = x[a:b]; for i in range(row.size)`), never `x[a + i]` with a signed `a`: Numba wraps negative
+  indices around, and the test for it stops vectorisation.
+- Constants take their type from a variable (`like(x, 1)`); a bare 1.0 turns float32 arithmetic into float64.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import sys
+import warnings
+from pathlib import Path
+
+# libgomp reads this once, when it is loaded: after a region its workers spin this often before they sleep. Its default (300
+# thousand) starves the thread pool of any BLAS in the same process; without spinning a region costs 50 us instead of 1.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+import numpy
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels import config
+
+# error_model="numpy": Python's check for division by zero stops vectorisation. fastmath=True would make isnan(nan) False.
+FLAGS = dict(nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "afn"})
+SUM_FLAGS = dict(FLAGS, fastmath={"contract", "arcp", "nsz", "afn", "reassoc"})
+
+CHUNK = 16384          # elements in a chunk of a memory-bound kernel: 64 KiB of float32, half of a usual L1+L2 share
+SERIAL_BELOW = 32768   # elements under which a region costs more than it saves
+
+
+def _fingerprint():
+    """Hash of all sources of kernels/ and of what compiles them: a change anywhere leads to another cache folder."""
+    digest = hashlib.sha256("|".join([sys.version, numba.__version__, llvmlite.__version__, numpy.__version__]).encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+CACHE_FOLDER = config.CACHE / _fingerprint()
+_dispatchers = []
+
+
+@contextlib.contextmanager
+def _our_cache_folder():
+    """Numba looks at its global setting when a function is decorated; the user's own functions keep theirs."""
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(CACHE_FOLDER)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def jit(function=None, *, sums=False):
+    """Compile on first call and keep the machine code on disk. sums=True allows a sum to be reordered for SIMD."""
+    if function is None:
+        return lambda f: jit(f, sums=sums)
+    with _our_cache_folder():
+        dispatcher = njit(cache=True, **(SUM_FLAGS if sums else FLAGS))(function)
+    _dispatchers.append(dispatcher)
+    return dispatcher
+
+
+def inner(function=None, *, sums=False):
+    """Compile as part of the kernels that call it; needs no cache entry of its own."""
+    if function is None:
+        return lambda f: inner(f, sums=sums)
+    return njit(**(SUM_FLAGS if sums else FLAGS))(function)
+
+
+def generate(source, name, module, **names):
+    """The function `name` defined by source text, ready for @jit or @inner, as if written in `module` (its globals()).
+
+    A closure over a jitted function would miss Numba's cache in every process; a function whose globals are `names`, under
+    the name and file of a module that can be imported, does not.
+    """
+    scope = {**names, "__name__": module["__name__"]}
+    exec(compile(source, module["__file__"], "exec"), scope)
+    return scope[name]
+
+
+def cache_statistics():
+    """{"hits": n, "misses": n}: kernels taken from disk and kernels compiled in this process so far."""
+    stats = [d.stats for d in _dispatchers]
+    return {"hits": sum(sum(s.cache_hits.values()) for s in stats), "misses": sum(sum(s.cache_misses.values()) for s in stats)}
+
+
+# ---- typed constants ------------------------------------------------------------------------------------------------
+
+@intrinsic
+def like(typing_context, x, value):
+    """`value` in the type of the scalar x: like(x, 0.5) is a float32 when x is one."""
+    def codegen(context, builder, signature, args):
+        return context.cast(builder, args[1], signature.args[1], signature.return_type)
+    return x(x, value), codegen
+
+
+# ---- threads --------------------------------------------------------------------------------------------------------
+
+def _load_gomp():
+    """Address of GOMP_parallel(function, data, threads, flags), the entry that every OpenMP program compiled by GCC uses."""
+    try:
+        return ctypes.cast(ctypes.CDLL("libgomp.so.1").GOMP_parallel, ctypes.c_void_p).value
+    except (OSError, AttributeError):
+        return None
+
+
+def _portable():
+    """The same call through Numba's own threading layer: any platform, at its price for a region."""
+    @intrinsic
+    def call(typing_context, function, data):
+        def codegen(context, builder, signature, args):
+            pointer = ir.FunctionType(ir.VoidType(), [ir.IntType(64)]).as_pointer()
+            builder.call(builder.inttoptr(args[0], pointer), [args[1]])
+            return context.get_dummy_value()
+        return types.void(types.int64, types.int64), codegen
+
+    @njit(parallel=True, nogil=True)
+    def run(function, data, threads):
+        for _ in prange(threads):
+            call(function, data)
+
+    @numba.cfunc(types.void(types.int64, types.int64, types.uint32, types.uint32))
+    def entry(function, data, threads, flags):
+        run(function, data, types.int64(threads))
+
+    numba.set_num_threads(min(config.NUM_THREADS, numba.config.NUMBA_NUM_THREADS))
+    _keep_alive.append(entry)
+    return entry.address
+
+
+_keep_alive = []
+_num_threads = config.NUM_THREADS
+
+
+def _choose_threading():
+    """Bind the symbol `scratchnn_parallel` that compiled kernels call; returns the name of what was bound."""
+    if config.THREADING in ("auto", "gomp"):
+        address = _load_gomp()
+        if address:
+            llvm.add_symbol("scratchnn_parallel", address)
+            return "gomp"
+        if config.THREADING == "gomp":
+            raise OSError("SCRATCHNN_THREADING=gomp, but libgomp.so.1 does not load; install GCC's OpenMP runtime (Debian: libgomp1)")
+    if config.THREADING != "serial" and config.NUM_THREADS > 1:
+        if sys.platform == "linux":
+            warnings.warn("libgomp.so.1 does not load: kernels fall back to Numba's own threads, whose regions cost 50 us "
+                          "instead of 1. Install GCC's OpenMP runtime (Debian: libgomp1).", stacklevel=2)
+        llvm.add_symbol("scratchnn_parallel", _portable())
+        return "numba"
+    llvm.add_symbol("scratchnn_parallel", ctypes.cast(ctypes.pythonapi.Py_IncRef, ctypes.c_void_p).value)   # bound, never called
+    return "serial"
+
+
+threading_layer = _choose_threading()
+
+
+def set_num_threads(n):
+    """Use n threads for kernels from now on. Results are the same bits for every n."""
+    global _num_threads
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"set_num_threads takes a positive whole number, got {n!r}")
+    _num_threads = n
+
+
+def get_num_threads():
+    return _num_threads
+
+
+def threads(elements):
+    """How many threads a memory-bound kernel over so many elements should use."""
+    return 1 if elements < SERIAL_BELOW or threading_layer == "serial" else _num_threads
+
+
+if hasattr(os, "register_at_fork"):   # OpenMP's workers do not survive a fork: the child runs serial instead of hanging
+    os.register_at_fork(after_in_child=lambda: set_num_threads(1))
+
+
+@intrinsic
+def parallel_for(typing_context, task, chunks, threads, args):
+    """task(chunk, *args) for chunk in range(chunks), on `threads` threads; `args` is a tuple.
+
+    The intrinsic packs `args` beside a counter, and emits a function that takes the next number from the counter until
+    none is left. That function is called once here, or by each thread of an OpenMP region.
+    """
+    task_types = (types.int64, *args.types)
+    typing_context.resolve_function_type(task, task_types, {})
+    signature = types.void(task, types.int64, types.int64, args)
+
+    def codegen(context, builder, signature, values):
+        _, count, width, packed = values
+        i32, i64, pointer = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+        layout = ir.LiteralStructType([i64, i64, packed.type])          # next chunk, chunks, args
+        field = lambda b, struct, i: b.gep(struct, [i32(0), i32(i)])
+        worker = _worker(context, builder, task.dispatcher.overloads[task_types], layout, field)
+
+        state = cgutils.alloca_once(builder, layout)
+        for i, value in enumerate((i64(0), count, packed)):
+            builder.store(value, field(builder, state, i))
+        data = builder.bitcast(state, pointer)
+        alone = builder.or_(builder.icmp_signed("<=", width, i64(1)), builder.icmp_signed("<=", count, i64(1)))
+        with builder.if_else(alone) as (serial, region):
+            with serial:
+                builder.call(worker, [data])
+            with region:
+                kind = ir.FunctionType(ir.VoidType(), [worker.type, pointer, i32, i32])
+                start = cgutils.get_or_insert_function(builder.module, kind, "scratchnn_parallel")
+                builder.call(start, [worker, data, builder.trunc(width, i32), i32(0)])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _worker(context, builder, compiled, layout, field):
+    """void worker(state*): run chunks until none is left. Kernels raise nothing, so the status that a call returns is dropped."""
+    context.add_linking_libs([compiled.library])
+    name = f"{builder.function.name}.worker{len(builder.module.functions)}"
+    worker = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()]), name)
+    worker.linkage = "internal"
+    entry, loop, work, done = (worker.append_basic_block(n) for n in ("entry", "loop", "work", "done"))
+    b = ir.IRBuilder(entry)
+    state = b.bitcast(worker.args[0], layout.as_pointer())
+    count, args = b.load(field(b, state, 1)), cgutils.unpack_tuple(b, b.load(field(b, state, 2)))
+    b.branch(loop)
+    b.position_at_end(loop)
+    chunk = b.atomic_rmw("add", field(b, state, 0), ir.IntType(64)(1), "monotonic")
+    b.cbranch(b.icmp_signed("<", chunk, count), work, done)
+    b.position_at_end(work)
+    descriptor = compiled.fndesc
+    function = context.declare_function(builder.module, descriptor)
+    context.call_conv.call_function(b, function, descriptor.restype, descriptor.argtypes, [chunk, *args])
+    b.branch(loop)
+    b.position_at_end(done)
+    b.ret_void()
+    return worker
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+def _keep_freed_memory():
+    """glibc returns large blocks to the system at every free and pays page faults at the next allocation: six fresh 4 MB arrays
+    cost 7.3 ms, 0.6 ms when kept. Raises M_MMAP_THRESHOLD (-3) and M_TRIM_THRESHOLD (-1) to 1 GiB; SCRATCHNN_MALLOPT=0 leaves them."""
+    if config.MALLOPT and sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(-3, 1 << 30)
+            libc.mallopt(-1, 1 << 30)
+
+
+_keep_freed_memory()

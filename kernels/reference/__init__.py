@@ -1,0 +1,1 @@
+"""The CPU wing: Numba kernels on NumPy arrays."""

@@ -1,0 +1,1 @@
+"""The systems: classifiers and generators."""

@@ -1,0 +1,84 @@
+"""Limits on gradients and weights, and all parameters as one vector: the parts of torch.nn.utils that training needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+import kernels
+from scratchnn import ops
+from scratchnn.tensor import Tensor
+
+
+def _gradients(parameters):
+    """The gradients that are there."""
+    return [p.grad for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
+
+
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0,
+                    error_if_nonfinite: bool = False) -> Tensor:
+    """Scale all gradients by one factor so that together, as one vector, their norm is at most max_norm. Call after backward().
+
+    norm_type: 2, or math.inf for the largest absolute value. Returns the norm before. A norm that is not finite makes gradients 0
+    or NaN, or with error_if_nonfinite raises RuntimeError and changes nothing. Pascanu et al. 2013, "On the difficulty of
+    training recurrent neural networks", algorithm 1.
+    """
+    gradients = _gradients(parameters)
+    if norm_type == 2:
+        norm = math.sqrt(math.fsum(kernels.squared_norms([g.array for g in gradients])))
+    elif norm_type == math.inf:
+        norm = float(np.max([np.max(np.abs(g.array), initial=0) for g in gradients], initial=0))
+    else:
+        raise ValueError(f"clip_grad_norm_: norm_type must be 2 or math.inf, got {norm_type}")
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is {norm}, so it cannot be "
+                           "clipped; error_if_nonfinite=False scales the gradients anyway")
+    factor = max_norm / (norm + 1e-6)
+    if not factor >= 1:                           # NaN too
+        kernels.scale([g.array for g in gradients], factor)
+        for g in gradients:
+            g.bump_version()
+    return Tensor(np.array(norm, gradients[0].dtype if gradients else np.float32))
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every element of the gradients to [-clip_value, clip_value]."""
+    for g in _gradients(parameters):
+        np.clip(g.array, -clip_value, clip_value, out=g.array)
+        g.bump_version()
+
+
+def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
+    """Shrink each slice of `weight` along dimension `dim` whose 2-norm is above max_norm to that norm. Call after step().
+
+    With dim = 0, each row of a Linear's weight: all that enters one unit. Srivastava et al. 2014, "Dropout: a simple way to prevent
+    neural networks from overfitting", section 5.1. Changes the weight in place, without history, and returns it.
+    """
+    slices = np.moveaxis(weight.array, dim, 0)
+    norms = np.sqrt(np.square(slices, dtype=np.float64).sum(axis=tuple(range(1, slices.ndim))))
+    above = norms > max_norm
+    if above.any():
+        factors = (max_norm / norms[above]).astype(weight.dtype)
+        slices[above] *= factors.reshape(-1, *[1] * (slices.ndim - 1))
+        weight.bump_version()
+    return weight
+
+
+def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
+    """All parameters, flattened and joined: (sum of their sizes,)."""
+    return ops.cat([p.reshape(-1) for p in parameters])
+
+
+def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
+    """Copy the parts of such a vector back into the parameters. ValueError if the sizes do not add up to its length."""
+    parameters = list(parameters)
+    total = sum(p.numel() for p in parameters)
+    if vec.shape != (total,):
+        raise ValueError(f"vector_to_parameters: the parameters have {total} elements, but the vector has shape {vec.shape}")
+    start = 0
+    for p in parameters:
+        p.array[...] = vec.array[start:start + p.numel()].reshape(p.shape)
+        p.bump_version()
+        start += p.numel()

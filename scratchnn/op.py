@@ -1,0 +1,368 @@
+"""How a kernel becomes a differentiable operation.
+
+    @op
+    def sigmoid(x):                               # arrays in, arrays out
+        return kernels.sigmoid(x)
+
+    @sigmoid.vjp
+    def _(g, y):                                  # Tensors in, Tensors out
+        return sigmoid_backward(g, y)
+
+`vjp` (vector-Jacobian product) registers the derivative of the first parameter, `vjp("weight")` of the one that is named,
+`vjp("x", "weight", "bias")` of several at once. A derivative states by the names of its own parameters what it needs, and nothing
+else is kept from the forward pass:
+
+    g               the gradient of the result (a tuple, None where there is none, if the operation has several results)
+    a name of the   the argument itself: x, weight, dim
+      operation
+    x_shape         only the shape of the argument x (x_dtype: only its dtype)
+    y               the result; y0, y1, ... if there are several
+    needs           for several inputs: a tuple of booleans, which of the gradients are asked for
+
+A derivative is called only if its input needs a gradient, and its value is summed over the dimensions along which that
+input was broadcast. It is written with operations, so it can be differentiated again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+import kernels
+from scratchnn.grad_mode import grad_mode
+from scratchnn.tensor import Tensor
+
+registry: dict[str, Op] = {}       # every operation by name: tests and benchmarks go through it
+watchers: list[Callable] = []      # debug tools: watcher(op, args, call) runs call() and returns its result
+_ids = itertools.count()
+_ASPECTS = {"_shape": np.shape, "_dtype": lambda array: array.dtype}
+
+
+class Op:
+    """A differentiable function. `forward` maps arrays to an array or a tuple of arrays; call it with Tensors.
+
+    promote    the operands (all parameters without a default, or the first `promote` ones) are brought to one dtype by torch's
+               rules, and numbers become arrays
+    floating   with promote: integers and booleans become float32
+    view       the result may share memory with the first operand
+    constant   names of parameters along which the result is flat almost everywhere: they have no derivative, and need none
+    cases      arguments for the tests, a list of tuples: a shape for each parameter with a derivative, the value itself for others
+    domain     range of the numbers in the tests
+    """
+
+    def __init__(self, forward: Callable, promote=False, floating=False, view=False, constant=(), cases=None, domain=(-2.5, 2.5)):
+        self.forward, self.promote, self.floating, self.view, self.cases, self.domain = forward, promote, floating, view, cases, domain
+        self.name = self.__name__ = forward.__name__
+        self.__doc__, self.__module__, self.__wrapped__ = forward.__doc__, forward.__module__, forward
+        parameters = inspect.signature(forward).parameters.values()
+        self.names = [p.name for p in parameters]
+        self.defaults = [p.default for p in parameters]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        required = sum(p.default is p.empty for p in parameters)
+        self.operands = required if promote is True else int(promote)
+        self.constant = set(constant)
+        self.rules: dict[str, Rule] = {}
+        registry[self.name] = self
+
+    def __repr__(self):
+        return f"<op {self.name}>"
+
+    def vjp(self, *names):
+        """Register the derivative with respect to the named parameters (the first one if used bare)."""
+        if len(names) == 1 and callable(names[0]):
+            return self.vjp(self.names[0])(names[0])
+
+        def register(function):
+            rule = Rule(self, names, function)
+            self.rules.update(dict.fromkeys(names, rule))
+            return function
+        return register
+
+    def __call__(self, *args, **kwargs):
+        if kwargs or len(args) != len(self.names):
+            args = self._bind(args, kwargs)
+        if self.promote:
+            args = promoted(self, args)
+        if watchers:
+            return watchers[-1](self, args, lambda: self._run(args))
+        return self._run(args)
+
+    def _run(self, args):
+        arrays, needing = [], []
+        for i, a in enumerate(args):
+            if isinstance(a, Tensor):
+                arrays.append(a.array)
+                if a.requires_grad:
+                    needing.append(i)
+            else:
+                arrays.append(a)
+        try:
+            result = self.forward(*arrays)
+        except AttributeError as error:
+            raise self._not_a_tensor(args) or error from error
+        shares = self.view and isinstance(args[0], Tensor) and np.may_share_memory(result, arrays[0])
+        counter = args[0].counter if shares else [0]
+        node = Node(self, args, needing, result, counter) if needing and self.rules and grad_mode.enabled else None
+        if isinstance(result, tuple):
+            return tuple([_wrap(r, node, i, counter) for i, r in enumerate(result)])
+        return _wrap(result, node, 0, counter)
+
+    def _bind(self, args, kwargs):
+        """All arguments by position, defaults filled in."""
+        if self.variadic:
+            names = self.names[:-1]
+            return (*args, *[kwargs[n] for n in names[len(args):]])
+        values = list(args)
+        for name, default in zip(self.names[len(args):], self.defaults[len(args):], strict=False):
+            value = kwargs.pop(name, default)
+            if value is inspect.Parameter.empty:
+                raise TypeError(f"{self.name}() needs the argument {name!r}: {self.name}{inspect.signature(self.forward)}")
+            values.append(value)
+        if kwargs or len(values) > len(self.names):
+            what = f"the argument {next(iter(kwargs))!r}" if kwargs else f"{len(values)} arguments"
+            raise TypeError(f"{self.name}() does not take {what}: {self.name}{inspect.signature(self.forward)}")
+        return values
+
+    def _not_a_tensor(self, args):
+        for name, a in zip(self.names, args[:self.operands or 1], strict=False):
+            if not isinstance(a, (Tensor, np.ndarray)):
+                return TypeError(f"{self.name}(): argument {name!r} must be a Tensor, not {type(a).__name__}")
+        return None
+
+    def name_of(self, position):
+        return self.names[min(position, len(self.names) - 1)]
+
+
+def op(forward=None, **options):
+    """Decorator: turn a function on arrays into an operation on Tensors. Options are those of `Op`."""
+    return Op(forward, **options) if forward is not None else lambda f: Op(f, **options)
+
+
+class Rule:
+    """One derivative: the function, the parameters whose gradient it returns, and what it wants to be kept."""
+
+    def __init__(self, operation, of, function):
+        self.of, self.function = of, function
+        self.wants = [p for p in inspect.signature(function).parameters if p != "g"]
+        whole = operation.names[:-1] if operation.variadic else operation.names      # of *tensors only shapes and dtypes are kept
+        known = {*whole, "needs", *(f"{n}{suffix}" for n in operation.names for suffix in _ASPECTS)}
+        unknown = [w for w in self.wants if w not in known and not re.fullmatch(r"y\d*", w)]
+        unknown += [n for n in of if n not in operation.names]
+        if unknown:
+            raise TypeError(f"derivative of {operation.name} names {unknown}; known are g, y, y0, y1, ... and {sorted(known)}")
+
+
+class Node:
+    """One application of an operation, kept for the backward pass: where gradients go, and what the derivatives need."""
+
+    __slots__ = ("__weakref__", "edges", "hooks", "id", "op", "outputs", "saved")
+
+    def __init__(self, operation, args, needing, result, counter):
+        self.op, self.id, self.hooks = operation, next(_ids), None
+        self.outputs = len(result) if isinstance(result, tuple) else 1
+        self.edges, self.saved = [], {}
+        for i in needing:
+            name = operation.name_of(i)
+            rule = operation.rules.get(name)
+            if rule is not None:
+                self.edges.append(Edge(name, i, args[i]))
+                for want in rule.wants:
+                    if want not in self.saved and want != "needs":
+                        self.saved[want] = _keep(operation, want, args, result, counter)
+            elif name not in operation.constant:
+                raise RuntimeError(f"{operation.name} has no derivative with respect to {name!r}; detach() it if it is a constant")
+
+    def __repr__(self):
+        return f"<{self.op.name} backward>"
+
+    def backward(self, g, wanted):
+        """(edge, gradient) for each of the edges in `wanted`; g is a Tensor, a tuple if the operation has several results."""
+        if self.saved is None:
+            raise RuntimeError(f"the values that the gradient of {self.op.name} needs were freed by an earlier backward(); "
+                               "pass retain_graph=True to that one to go through the graph twice")
+        values = {name: kept.restore(self, name) if isinstance(kept, (_Argument, _Result)) else kept for name, kept in self.saved.items()}
+        asked, found = {edge.name for edge in wanted}, {}
+        for edge in wanted:
+            if edge.name not in found:
+                rule = self.op.rules[edge.name]
+                values["needs"] = tuple(n in asked for n in rule.of)
+                result = rule.function(g, *[values[w] for w in rule.wants])
+                found.update(zip(rule.of, result, strict=True) if len(rule.of) > 1 else ((edge.name, result),))
+        gradients = []
+        for edge in wanted:
+            value = found[edge.name]
+            if isinstance(value, (list, tuple)):                       # one gradient for each of *tensors
+                value = value[edge.position - len(self.op.names) + 1]
+            if value is not None:
+                gradients.append((edge, value if value.shape == edge.shape else sum_to(value, edge.shape)))
+        return gradients
+
+
+class Edge:
+    """Where one gradient of a node goes: `target` is the node that made the argument, or the argument itself if it is a leaf."""
+
+    __slots__ = ("index", "name", "position", "shape", "target")
+
+    def __init__(self, name, position, argument):
+        self.name, self.position, self.shape = name, position, argument.array.shape
+        self.target, self.index = (argument, 0) if argument.grad_fn is None else (argument.grad_fn, argument.index)
+
+
+def _keep(operation, want, args, result, counter):
+    """What a derivative will get under the name `want`."""
+    aspect = _ASPECTS.get(want[-6:])
+    name = want[:-6] if aspect else want
+    if name in operation.names:
+        i = operation.names.index(name)
+        if operation.variadic and i == len(operation.names) - 1:
+            return [aspect(a.array) for a in args[i:]]
+        value = args[i]
+        return aspect(getattr(value, "array", value)) if aspect else _Argument(value) if isinstance(value, Tensor) else value
+    index = int(want[1:] or 0)
+    return _Result(result[index] if isinstance(result, tuple) else result, index, counter)
+
+
+class _Argument:
+    """A kept argument, with the version that it had."""
+
+    __slots__ = ("tensor", "version")
+
+    def __init__(self, tensor):
+        self.tensor, self.version = tensor, tensor.counter[0]
+
+    def restore(self, node, name):
+        _check_version(node, name, self.tensor.shape, self.tensor.counter[0] - self.version)
+        return self.tensor
+
+
+class _Result:
+    """A kept result. The Tensor around it is made anew: keeping the one that was returned would close a reference cycle."""
+
+    __slots__ = ("array", "counter", "index", "version")
+
+    def __init__(self, array, index, counter):
+        self.array, self.index, self.counter, self.version = array, index, counter, counter[0]
+
+    def restore(self, node, name):
+        _check_version(node, "its result", self.array.shape, self.counter[0] - self.version)
+        return _wrap(self.array, node, self.index, self.counter)
+
+
+def _check_version(node, name, shape, changes):
+    if changes:
+        raise RuntimeError(f"the gradient of {node.op.name} needs {name} (shape {tuple(shape)}), which was changed in place "
+                           f"{changes} time(s) since; change a clone() instead, or change it after backward()")
+
+
+def _wrap(array, node, index, counter):
+    differentiable = node is not None and array.dtype.kind == "f"
+    tensor = Tensor(array, differentiable)
+    tensor.counter = counter
+    if differentiable:
+        tensor.grad_fn, tensor.index = node, index
+    return tensor
+
+
+# ---- one dtype for all operands -------------------------------------------------------------------------------------
+
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
+
+
+def result_type(*values):
+    """The dtype that operands (Tensors, arrays, numbers) are brought to, by torch's rules.
+
+    Tensors with dimensions come before those without, and these before numbers: a lower rank counts only if it is of a higher
+    category (boolean < integer < floating). So an integer Tensor plus 1.5 is float32, a float32 Tensor plus any number float32.
+    """
+    dtypes = [None, None, None]          # with dimensions, without, numbers
+    for v in values:
+        rank = 2 if isinstance(v, (bool, int, float)) else 0 if v.ndim else 1
+        dtype = _number_type(v) if rank == 2 else v.dtype
+        dtypes[rank] = dtype if dtypes[rank] is None else _promote(dtypes[rank], dtype)
+    result = None
+    for dtype in dtypes:
+        if dtype is not None and (result is None or _CATEGORY[dtype.kind] > _CATEGORY[result.kind]):
+            result = dtype
+    return result
+
+
+def _number_type(value):
+    return np.dtype(bool if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float32)
+
+
+def _promote(a, b):
+    """Two dtypes of equal rank: the floating one if only one is (numpy would make int64 with float32 a float64)."""
+    if a == b or (a.kind == "f") != (b.kind == "f"):
+        return a if a == b or a.kind == "f" else b
+    return np.promote_types(a, b)
+
+
+def promoted(operation, args):
+    """The arguments with their operands in one dtype; numbers become arrays of no dimension."""
+    operands = [a if isinstance(a, (Tensor, np.ndarray, bool, int, float)) else _as_operand(operation, i, a)
+                for i, a in enumerate(args[:operation.operands])]
+    first = operands[0]
+    if isinstance(first, Tensor) and first.array.dtype.kind == "f" and all(
+            isinstance(a, Tensor) and a.array.dtype is first.array.dtype for a in operands):
+        return args
+    dtype = result_type(*operands)
+    if operation.floating and dtype.kind != "f":
+        dtype = np.dtype(np.float32)
+    for i, a in enumerate(operands):
+        if isinstance(a, Tensor):
+            operands[i] = a if a.array.dtype == dtype else cast(a, dtype)
+        else:
+            operands[i] = np.asarray(a, dtype)
+    return (*operands, *args[operation.operands:])
+
+
+def _as_operand(operation, position, value):
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{operation.name}(): argument {operation.names[position]!r} must be a Tensor or a number, not {type(value).__name__}")
+
+
+# ---- the three operations that this machinery itself needs ----------------------------------------------------------
+
+@op(cases=[((3, 4), np.float64)])
+def cast(x, dtype):
+    """x in another dtype. Shape: any -> the same. A gradient comes back in x's own dtype."""
+    return x.astype(dtype)
+
+
+@cast.vjp
+def _(g, x_dtype):
+    return cast(g, x_dtype)
+
+
+@op(view=True, cases=[((3, 1), (2, 3, 4)), ((), (2,)), ((2, 3), (-1, 3))])
+def expand(x, shape):
+    """x repeated, without a copy, along dimensions of size 1 and new ones at the left to `shape`; -1 keeps a size."""
+    own = (1,) * (len(shape) - x.ndim) + x.shape
+    full = tuple(n if want == -1 else want for n, want in zip(own, shape, strict=True)) if len(shape) >= x.ndim else shape
+    try:
+        return np.broadcast_to(x, full)
+    except ValueError:
+        raise ValueError(f"expand: shape {x.shape} does not fit {tuple(shape)}; only dimensions of size 1 can grow") from None
+
+
+@expand.vjp
+def _(g, x_shape):
+    return sum_to(g, x_shape)
+
+
+@op(cases=[((2, 3, 4), (3, 1)), ((2, 3), ()), ((2, 3), (2, 3))])
+def sum_to(x, shape):
+    """x summed to `shape`, from which x's shape could be broadcast: the derivative of broadcasting."""
+    extra = x.ndim - len(shape)
+    dims = tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 != x.shape[extra + i])
+    return kernels.sum(x, dims).reshape(shape) if dims else x.reshape(shape)
+
+
+@sum_to.vjp
+def _(g, x_shape):
+    return expand(g, x_shape)

@@ -1,0 +1,92 @@
+"""Tensors from values, from arrays, and of one value."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scratchnn.tensor import Tensor, _flat
+
+
+def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
+    """A new Tensor with a copy of `data`: numbers, nested lists, an array.
+
+    Python floats become float32 and whole numbers int64; an array keeps its dtype, as in torch.
+    """
+    if isinstance(data, Tensor):
+        data = data.array
+    array = np.array(data)
+    if dtype is None and array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
+        dtype = np.float32
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"tensor: data of type {array.dtype} cannot be a tensor; give numbers or booleans in lists of equal length")
+    return Tensor(np.array(array, dtype, order="C"), requires_grad)
+
+
+def as_tensor(data, dtype=None) -> Tensor:
+    """`data` itself if it is a Tensor of this dtype, in the same memory if it is an array, else a copy."""
+    if isinstance(data, Tensor):
+        return data if dtype is None else data.to(dtype)
+    if isinstance(data, np.ndarray) and dtype in (None, data.dtype):
+        return from_numpy(data)
+    return tensor(data, dtype)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A Tensor in the memory of an array. Changes of the array show in the Tensor, and backward() does not notice them."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise TypeError(f"from_numpy takes an array of numbers or booleans, not {getattr(array, 'dtype', type(array).__name__)}")
+    return Tensor(array)
+
+
+def from_dlpack(source) -> Tensor:
+    """A Tensor in the memory of any object with __dlpack__, such as a torch tensor on the CPU."""
+    return Tensor(np.from_dlpack(source))
+
+
+def full(size, fill_value, dtype=None, requires_grad: bool = False) -> Tensor:
+    """Every element fill_value; float32 for a float, int64 for a whole number unless a dtype is given."""
+    return Tensor(np.full(size, fill_value, dtype or tensor(fill_value).dtype), requires_grad)
+
+
+def zeros(*size, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+    """Zeros: a shape, or its sizes one by one."""
+    return Tensor(np.zeros(_flat(size), dtype), requires_grad)
+
+
+def ones(*size, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+    """Ones: a shape, or its sizes one by one."""
+    return Tensor(np.ones(_flat(size), dtype), requires_grad)
+
+
+def empty(*size, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+    """Whatever was in memory: a shape, or its sizes one by one."""
+    return Tensor(np.empty(_flat(size), dtype), requires_grad)
+
+
+def zeros_like(input: Tensor, dtype=None) -> Tensor:
+    return Tensor(np.zeros(input.shape, dtype or input.dtype))
+
+
+def ones_like(input: Tensor, dtype=None) -> Tensor:
+    return Tensor(np.ones(input.shape, dtype or input.dtype))
+
+
+def full_like(input: Tensor, fill_value, dtype=None) -> Tensor:
+    return full(input.shape, fill_value, dtype or input.dtype)
+
+
+def arange(start, end=None, step=1, dtype=None) -> Tensor:
+    """start, start + step, ... below end; arange(end) starts at 0. Whole numbers give int64, others float32."""
+    start, end = (0, start) if end is None else (start, end)
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    return Tensor(np.arange(start, end, step, dtype=dtype or (np.int64 if whole else np.float32)))
+
+
+def linspace(start: float, end: float, steps: int, dtype=np.float32) -> Tensor:
+    """`steps` values from start to end, both included."""
+    return Tensor(np.linspace(start, end, steps, dtype=dtype))
+
+
+def eye(n: int, m: int | None = None, dtype=np.float32) -> Tensor:
+    """Ones on the diagonal."""
+    return Tensor(np.eye(n, m, dtype=dtype))

@@ -1,0 +1,62 @@
+"""Matrix products and the linear layer."""
+
+from __future__ import annotations
+
+import kernels
+from scratchnn.op import op
+from scratchnn.ops.reduce import sum
+from scratchnn.ops.shape import reshape, unsqueeze
+
+
+@op(promote=True, cases=[((3, 4), (4, 5)), ((4,), (4, 5)), ((3, 4), (4,)), ((4,), (4,)), ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (5, 4, 2))])
+def matmul(a, b):
+    """Matrix product (..., M, K) (..., K, N) -> (..., M, N), leading dimensions broadcast.
+
+    A one-dimensional operand is a row at the left, a column at the right, and its dimension disappears from the result.
+    """
+    return kernels.matmul(a, b)
+
+
+@matmul.vjp("a")
+def _(g, a_shape, b):
+    if b.ndim == 1:
+        return unsqueeze(g, -1) * b if len(a_shape) > 1 else g * b
+    return matmul(g, b.mT) if len(a_shape) > 1 else sum_leading(matmul(b, unsqueeze(g, -1)))
+
+
+@matmul.vjp("b")
+def _(g, a, b_shape):
+    if a.ndim == 1:
+        return unsqueeze(a, -1) * unsqueeze(g, -2) if len(b_shape) > 1 else g * a
+    if len(b_shape) > 1:
+        return matmul(a.mT, g)
+    return sum_leading(matmul(a.mT, unsqueeze(g, -1)))
+
+
+def sum_leading(x):
+    """(..., K, 1) -> (K,)."""
+    return sum(reshape(x, (-1, x.shape[-2])), 0)
+
+
+@op(cases=[((3, 4), (5, 4), (5,)), ((2, 3, 4), (5, 4), (5,)), ((4,), (2, 4), (2,))])
+def linear(x, weight, bias=None):
+    """y = x W^T + b. Shapes: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
+    if x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"linear: x {x.shape} does not fit weight {weight.shape}; the last dimension of x must be {weight.shape[1]}")
+    y = kernels.matmul(x.reshape(-1, weight.shape[1]), weight.T)
+    return (y if bias is None else kernels.add(y, bias)).reshape(*x.shape[:-1], weight.shape[0])
+
+
+@linear.vjp("x")
+def _(g, weight):
+    return matmul(g, weight)
+
+
+@linear.vjp("weight")
+def _(g, x):
+    return matmul(reshape(g, (-1, g.shape[-1])).mT, reshape(x, (-1, x.shape[-1])))
+
+
+@linear.vjp("bias")
+def _(g):
+    return sum(g, tuple(range(g.ndim - 1)))

@@ -1,0 +1,101 @@
+"""Random tensors, and dropout. Each takes its numbers from a Generator, the default one if none is given."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+import kernels
+from scratchnn.op import op
+from scratchnn.random import Generator, default_generator
+from scratchnn.tensor import Tensor, _flat
+
+
+def _take(generator: Generator | None, count: int, words_each: int = 1) -> tuple[int, int]:
+    return (generator or default_generator).take(kernels.blocks(count, words_each))
+
+
+def _words(dtype) -> int:
+    return np.dtype(dtype).itemsize // 4
+
+
+def rand(*size, dtype=np.float32, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Uniform in [0, 1): a shape, or its sizes one by one."""
+    shape = _flat(size)
+    return Tensor(kernels.uniform(*_take(generator, math.prod(shape), _words(dtype)), shape, np.dtype(dtype)), requires_grad)
+
+
+def randn(*size, dtype=np.float32, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Standard normal: a shape, or its sizes one by one."""
+    shape = _flat(size)
+    count = math.prod(shape)
+    return Tensor(kernels.normal(*_take(generator, count + count % 2, _words(dtype)), shape, np.dtype(dtype)), requires_grad)
+
+
+def normal(mean: float, std: float, size, dtype=np.float32, generator: Generator | None = None) -> Tensor:
+    """Normal with this mean and standard deviation."""
+    return randn(size, dtype=dtype, generator=generator) * std + mean
+
+
+def randint(low: int, high: int, size, generator: Generator | None = None) -> Tensor:
+    """Whole numbers in low..high - 1, int64."""
+    if high <= low:
+        raise ValueError(f"randint: high ({high}) must be above low ({low})")
+    return Tensor(kernels.randint(*_take(generator, math.prod(size), 2), low, high, tuple(size)))
+
+
+def randperm(n: int, generator: Generator | None = None) -> Tensor:
+    """The numbers 0..n - 1 in random order, int64."""
+    return Tensor(kernels.permutation(*_take(generator, n, 2), n))
+
+
+def bernoulli(p: Tensor, generator: Generator | None = None) -> Tensor:
+    """1 with probability p, else 0, in p's shape and dtype."""
+    return Tensor(kernels.bernoulli(*_take(generator, p.numel()), p.array))
+
+
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, generator: Generator | None = None) -> Tensor:
+    """Numbers of classes drawn by weights (K,) or (N, K), which need not add up to one: (num_samples,) or (N, num_samples), int64."""
+    weights = input.array if input.ndim == 2 else input.array[None]
+    if input.ndim not in (1, 2) or not weights.shape[1]:
+        raise ValueError(f"multinomial: weights must have shape (K,) or (N, K) with K > 0, not {input.shape}")
+    if not np.isfinite(weights).all() or weights.min(initial=0) < 0 or not (weights.sum(1) > 0).all():
+        raise ValueError("multinomial: weights must be finite, not negative, and not all zero in a row")
+    if replacement or num_samples == 1:
+        index = kernels.categorical(*_take(generator, len(weights) * num_samples), weights, num_samples)
+    else:
+        index = _without_replacement(weights, num_samples, generator)
+    return Tensor(index if input.ndim == 2 else index[0])
+
+
+def _without_replacement(weights, num_samples, generator):
+    """The classes of the largest log(weight) + Gumbel noise (Efraimidis & Spirakis 2006)."""
+    if ((weights > 0).sum(1) < num_samples).any():
+        raise ValueError(f"multinomial: cannot draw {num_samples} different classes from fewer with a weight above zero")
+    u = rand(weights.shape, dtype=np.float64, generator=generator).array
+    with np.errstate(divide="ignore"):
+        keys = np.log(weights.astype(np.float64)) - np.log(-np.log(np.maximum(u, 2.0 ** -60)))
+    return np.argsort(-keys, axis=1, kind="stable")[:, :num_samples]
+
+
+@op(cases=[((3, 4), 0.4, 1, 0)])
+def dropout_with(x, p, seed, offset):
+    """x / (1 - p) where the random number of an element is at least p, else 0; the mask follows from seed and offset."""
+    return kernels.dropout(x, p, seed, offset)
+
+
+@dropout_with.vjp
+def _(g, p, seed, offset):
+    return dropout_with(g, p, seed, offset)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Each element is 0 with probability p, else divided by 1 - p (Srivastava et al. 2014). The mask is not stored."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must lie in 0..1, not {p}")
+    if not training or p == 0:
+        return input
+    if p == 1:
+        return input * 0
+    return dropout_with(input, p, *_take(None, input.numel()))

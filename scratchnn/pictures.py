@@ -1,0 +1,130 @@
+"""Pictures of data, networks and training, written as PNG files. Matplotlib is imported when the first one is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+Curve = tuple[np.ndarray, np.ndarray]   # steps, values
+
+INK, RED, GREY = "#20304a", "#c8442f", "#8a93a3"
+PALETTE = ("#2f6db3", "#c8442f", "#3a9a6b", "#d99a2b", "#7a5aa6", "#5b6472")
+STYLE = {"font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
+         "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10, "axes.titlelocation": "left", "figure.titlesize": 12,
+         "figure.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False, "savefig.dpi": 150,
+         "figure.constrained_layout.w_pad": 0.1}
+
+
+def confusion_matrix(path: str | Path, matrix: np.ndarray, classes: Sequence[str], title: str = "") -> None:
+    """How often each class was taken for which: `matrix` of metrics.confusion_matrix, right answers in blue, mistakes in red."""
+    n = len(classes)
+    right = np.eye(n, dtype=bool)
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    mistakes = np.where(right, 0, matrix)
+    with _figure(path, (0.52 * n + 1.6, 0.52 * n + 1.4), title) as figure:
+        axes = figure.subplots()
+        axes.imshow(np.ma.masked_array(share, ~right), cmap="Blues", vmin=-0.2, vmax=1.6)
+        axes.imshow(np.ma.masked_array(mistakes, right | (matrix == 0)), cmap="Reds", vmin=-0.25 * max(mistakes.max(), 1),
+                    vmax=2 * max(mistakes.max(), 1))
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", weight="bold" if row == column else "normal")
+        for row in range(n):
+            axes.text(n - 0.35, row, f"{100 * share[row, row]:.1f} %", va="center", color=GREY)
+        axes.set_xticks(range(n), classes)
+        axes.set_yticks(range(n), classes)
+        axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="#e4e7ec", linewidth=0.8)
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(xlabel="taken for", ylabel="class")
+
+
+def image_grid(path: str | Path, images: np.ndarray, captions: Sequence[str] = (), title: str = "", columns: int = 8) -> None:
+    """Pictures (N, C, H, W) in 0..1, C being 1 or 3, in rows of `columns`, each above its caption."""
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    with _figure(path, (1.15 * columns + 0.2, (1.4 if captions else 1.15) * rows + 0.6), title) as figure:
+        cells = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in cells:
+            axes.set_axis_off()
+        for axes, image in zip(cells, images, strict=False):
+            pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+            axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        for axes, caption in zip(cells, captions, strict=False):
+            axes.text(0.5, -0.06, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8, linespacing=1.25)
+
+
+def filters(path: str | Path, weight: np.ndarray, shape: Sequence[int], title: str = "", columns: int = 12,
+            count: int = 96) -> None:
+    """What the units of a first layer look for: rows of `weight` (units, C*H*W) as pictures of `shape` (C, H, W), averaged over C.
+
+    The `count` units with the largest weights, each on its own scale: blue asks for ink, red for its absence.
+    """
+    strongest = np.argsort(-np.linalg.norm(weight, axis=1), kind="stable")[:count]
+    pictures = weight[strongest].reshape(-1, *shape).mean(1)
+    pictures = pictures / np.abs(pictures).max((1, 2), keepdims=True).clip(1e-12)
+    columns = min(columns, len(pictures))
+    height, width = shape[1] + 1, shape[2] + 1                                 # one pixel of gap
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * height - 1, columns * width - 1), np.nan)
+    for i, picture in enumerate(pictures):
+        y, x = i // columns * height, i % columns * width
+        sheet[y:y + shape[1], x:x + shape[2]] = picture
+    with _figure(path, (0.75 * columns, 0.75 * rows + 0.5), title) as figure:
+        axes = figure.subplots()
+        axes.imshow(sheet, cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
+        axes.set_axis_off()
+
+
+def curves(path: str | Path, panels: Mapping[str, Mapping[str, Curve]], title: str = "", log: bool = True) -> None:
+    """Learning curves: a panel for each name (its y label), in it a curve of (steps, values) for each label.
+
+    Of a noisy curve of many points, its running mean is drawn strong and the points themselves faint. `log`: logarithmic y axes
+    where all values are positive.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+    with _figure(path, (4.6 * len(panels), 3.4), title) as figure:
+        for axes, (name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+            for colour, (label, (steps, values)) in zip(PALETTE, lines.items(), strict=False):
+                window = len(values) // 50
+                if window > 2:
+                    axes.plot(steps, values, color=colour, alpha=0.18, linewidth=0.8)
+                    steps, values = steps[window - 1:], np.convolve(values, np.full(window, 1 / window), "valid")
+                axes.plot(steps, values, color=colour, linewidth=1.8, label=label)
+            if log and all((values > 0).all() for _, values in lines.values()):
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter("{x:g}")
+                axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.set(xlabel="step", title=name)
+            axes.grid(color="#e4e7ec", linewidth=0.8)
+            if len(lines) > 1:
+                axes.legend(frameon=False)
+
+
+class _figure:
+    """A figure (size in inches) that is written to `path` at the end of the with block. No global state, no window."""
+
+    def __init__(self, path, size, title):
+        self.path, self.size, self.title = Path(path), size, title
+
+    def __enter__(self):
+        import matplotlib
+        from matplotlib.figure import Figure
+        self.context = matplotlib.rc_context(STYLE)
+        self.context.__enter__()
+        self.figure = Figure(figsize=self.size, layout="constrained")
+        if self.title:
+            self.figure.suptitle(self.title, x=0.01, ha="left")
+        return self.figure
+
+    def __exit__(self, kind, *details):
+        try:
+            if kind is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.figure.savefig(self.path)
+        finally:
+            self.context.__exit__(None, None, None)

@@ -1,0 +1,323 @@
+"""Run: what a training loop needs around it, while the loop itself stays in the example, in plain sight.
+
+    args = arguments(__doc__, data=("digits", "mnist"), epochs=40, out="out/classify").parse_args()
+    run = Run(args, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader)
+    for epoch in run.epochs(args.epochs):
+        for x, y in run.batches(loader):
+            loss = F.cross_entropy(model(x), y)
+            run.log(loss=loss)
+            ...
+    run.result(test_error=...)
+
+Between two batches, and nowhere else, a run may be saved. What it saves is complete (the state of every part, the global
+random generator, step and epoch), so a run that is killed at any moment and started again with --resume ends with the same
+bits as one that was left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scratchnn import checkpoint
+from scratchnn.device import Device
+from scratchnn.metrics.record import append_results
+from scratchnn.op import watchers
+from scratchnn.random import get_rng_state, set_rng_state
+from scratchnn.tensor import Tensor
+
+NOT_COMPARED = ("out", "resume", "device", "record", "save_every", "find_nan")   # options that may change when a run is continued
+
+
+# ---- options ------------------------------------------------------------------------------------------------------------
+
+class Arguments(argparse.ArgumentParser):
+    """A parser whose --smoke replaces the defaults of other options; what is given explicitly still holds."""
+
+    def __init__(self, smoke: dict[str, Any], **options):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.smoke = smoke
+
+    def parse_known_args(self, args=None, namespace=None):
+        if "--smoke" in (sys.argv[1:] if args is None else args):
+            self.set_defaults(**self.smoke)
+        return super().parse_known_args(args, namespace)
+
+
+def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: int | None = None, steps: int | None = None,
+              smoke: dict[str, Any] | None = None) -> Arguments:
+    """A parser with the options that mean the same in every example; add the example's own to it.
+
+    description   the example's docstring, shown by --help
+    out           default folder of everything that is written
+    data          names of the data sets that it can use, the default first
+    epochs/steps  default length, of which an example has one or the other
+    smoke         what --smoke sets, by option: a run of seconds, to see that everything works
+    """
+    parser = Arguments(smoke or {}, description=description)
+    if data:
+        parser.add_argument("--data", choices=data, default=data[0], help=f"data set (default: {data[0]})")
+    for name, default in (("epochs", epochs), ("steps", steps)):
+        if default is not None:
+            parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"how long to train (default: {default})")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (default: 0)")
+    parser.add_argument("--device", type=_device, default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help=f"where to write (default: {out})")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    parser.add_argument("--smoke", action="store_true", help="a run of a few seconds that shows that everything works")
+    parser.add_argument("--save-every", type=float, default=30, metavar="SECONDS", help="time between checkpoints (default: 30)")
+    parser.add_argument("--find-nan", action="store_true", help="stop at the first operation whose result is not finite (slower)")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="append the result to a JSON file of benchmarks/results")
+    return parser
+
+
+def _device(name):
+    try:
+        return Device(name)
+    except (ValueError, RuntimeError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+# ---- the run ------------------------------------------------------------------------------------------------------------
+
+class Run:
+    """Progress, log, checkpoints and result of one training run.
+
+    args    the parsed options of `arguments`; all of them but those about where and how it runs must be the same on --resume
+    parts   everything with a state that training changes: models, optimisers, schedulers, loaders; anything that has
+            state_dict() and load_state_dict()
+
+    In the folder args.out it keeps `checkpoint.safetensors` and `log.jsonl`, one line for each call of `log`. A new run sets the
+    checkpoint of an earlier one aside as `previous.safetensors`.
+    Attributes: `out` the folder, `step` the batches done, `epoch` the epochs done, `seconds` spent in the loop, over all
+    continuations. Raises ValueError if --resume finds a checkpoint of another configuration, CheckpointError if it is damaged.
+    """
+
+    def __init__(self, args: argparse.Namespace, **parts):
+        self.args, self.parts, self.out = args, parts, Path(args.out)
+        self.step = self.epoch = 0
+        self._earlier, self._started, self._saved_at, self._saved_step = 0.0, None, 0.0, None
+        self._length, self._bar, self._log, self._signal = None, None, None, None
+        self._path, self._log_path = self.out / "checkpoint.safetensors", self.out / "log.jsonl"
+        self._config = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in NOT_COMPARED}, default=str))
+        self._restored = self._load() if args.resume else None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in the loop so far."""
+        return self._earlier + (0 if self._started is None else time.perf_counter() - self._started)
+
+    # -- the loop
+
+    def epochs(self, n: int) -> Iterator[int]:
+        """The numbers of the epochs that are left of n. The first one may be continued in its middle: `batches` sees to it."""
+        with self._running():
+            self._length = n
+            while self.epoch < n:
+                yield self.epoch
+                self.epoch += 1
+                self._pause()
+
+    def batches(self, loader) -> Iterator:
+        """The batches of one epoch; after each of them the run may save itself or, if asked to, stop."""
+        if self._length is None:
+            raise RuntimeError("run.batches(loader) belongs inside a loop `for epoch in run.epochs(n)`")
+        self._bar.total = self._length * len(loader)
+        for batch in loader:
+            yield batch
+            self._end_step()
+
+    def steps(self, n: int) -> Iterator[int]:
+        """The numbers of the steps that are left of n, for loops that don't go through a data set."""
+        with self._running():
+            self._bar.total = n
+            while self.step < n:
+                yield self.step
+                self._end_step()
+
+    def log(self, **values: float | Tensor) -> None:
+        """Write numbers to the log and show them beside the progress bar.
+
+        Raises FloatingPointError if one of them is not finite. Called before the step that would spread it, this keeps the
+        last checkpoint good.
+        """
+        numbers = {name: float(v.item() if isinstance(v, Tensor) else v) for name, v in values.items()}
+        for name, number in numbers.items():
+            if not math.isfinite(number):
+                raise FloatingPointError(f"step {self.step}: {name} is {number}; {self._last_good()}")
+        line = {"step": self.step, "epoch": self.epoch, "seconds": round(self.seconds, 3)}
+        line |= {name: float(f"{number:.7g}") for name, number in numbers.items()}
+        self._log_file().write(json.dumps(line) + "\n")
+        if self._started is None:
+            self._log.flush()
+        else:
+            self._bar.set_postfix({name: f"{number:.4g}" for name, number in numbers.items()}, refresh=False)
+
+    def history(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) of what was logged under a name, over all continuations of the run; for curves."""
+        self._log_file().flush()
+        lines = [json.loads(line) for line in self._log_path.read_text().splitlines()]
+        found = [(line["step"], line[name]) for line in lines if name in line]
+        return np.array([step for step, _ in found]), np.array([value for _, value in found])
+
+    def result(self, *, split: str = "test", protocol: str = "", **metrics: float) -> None:
+        """Print the last line of every example, `result: name=value ... seconds=...`; with --record, add it to that file too."""
+        values = " ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+        print(f"result: {values} seconds={self.seconds:.1f}", flush=True)
+        if self.args.record:
+            append_results(self.args.record, metrics, split=split, protocol=protocol, seed=self.args.seed,
+                           seconds=round(self.seconds, 1))
+
+    # -- saving and restoring
+
+    def save(self) -> None:
+        """Write the checkpoint. Raises FloatingPointError, and keeps the old one, if a parameter is not finite."""
+        self._check_parameters()
+        log = self._log_file()
+        log.flush()
+        os.fsync(log.fileno())
+        checkpoint.save(self._path, {
+            "config": self._config, "step": self.step, "epoch": self.epoch, "seconds": self.seconds, "random": get_rng_state(),
+            "log_bytes": os.fstat(log.fileno()).st_size, "parts": {name: part.state_dict() for name, part in self.parts.items()}})
+        self._saved_at, self._saved_step = time.perf_counter(), self.step
+
+    def _load(self):
+        """The checkpoint of an earlier run with this configuration, None if there is none."""
+        if not self._path.exists():
+            print(f"no checkpoint in {self.out}: starting from the beginning", file=sys.stderr)
+            return None
+        state = checkpoint.load(self._path)
+        before, now = state["config"], self._config
+        different = [f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+                     for name in {**before, **now} if before.get(name) != now.get(name)]
+        if set(state["parts"]) != set(self.parts):
+            different.append(f"its parts were {', '.join(state['parts'])}, now {', '.join(self.parts)}")
+        if different:
+            raise ValueError(f"{self._path} is of a run with another configuration: {'; '.join(different)}. Continue with the same "
+                             "options, or leave out --resume to start anew")
+        return state
+
+    def _restore(self):
+        """Take over the loaded checkpoint. It happens when the loop begins: what a program does before is the same each time."""
+        state, self._restored = self._restored, None
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
+        set_rng_state(state["random"])
+        self.step, self.epoch, self._earlier = state["step"], state["epoch"], state["seconds"]
+        self._saved_step = self.step
+        print(f"continuing after step {self.step}", file=sys.stderr)
+        if self._log_path.exists():              # lines that came after the checkpoint will be written again
+            os.truncate(self._log_path, min(state["log_bytes"], self._log_path.stat().st_size))
+
+    def _check_parameters(self):
+        for name, part in self.parts.items():
+            for key, parameter in getattr(part, "named_parameters", tuple)():
+                if not np.isfinite(parameter.array).all():
+                    raise FloatingPointError(f"step {self.step}: parameter {key} of {name} is not finite; {self._last_good()}")
+
+    def _last_good(self):
+        """What is left after a number that is not finite, and how to find where it came from."""
+        if self._saved_step is None:
+            return "nothing was saved yet; with --find-nan the run stops at the operation that was the first to do this"
+        return (f"{self._path} holds the last good state, of step {self._saved_step}; continued with --resume --find-nan, the run "
+                "stops at the operation that was the first to do this")
+
+    # -- around the loop
+
+    @contextlib.contextmanager
+    def _running(self):
+        """Restore, start clock and progress bar, take over Ctrl-C; at the regular end, save."""
+        from tqdm import tqdm
+        if self._restored:
+            self._restore()
+        elif self._path.exists():                # of an earlier run: out of the way, lest --resume takes it for ours
+            self._path.replace(self.out / "previous.safetensors")
+        self._started = self._saved_at = time.perf_counter()
+        watch = self._watching() if self.args.find_nan else contextlib.nullcontext()
+        bar = tqdm(initial=self.step, unit="step", dynamic_ncols=True, disable=None)
+        with watch, _signals(self._ask_to_stop), bar as self._bar:
+            try:
+                yield
+                self.save()
+            finally:
+                self._earlier, self._started = self.seconds, None
+                self._log_file().flush()
+
+    @contextlib.contextmanager
+    def _watching(self):
+        """Check every operation, also in backward(): the first to make something infinite or NaN of finite values is at fault."""
+        def watcher(op, args, call):
+            result = call()
+            if not _finite(result if isinstance(result, tuple) else (result,)) and _finite(args):
+                shapes = ", ".join(str(a.shape) for a in args if isinstance(a, Tensor))
+                raise FloatingPointError(f"step {self.step}: {op.name} of finite values, shapes {shapes}, gave one that is not")
+            return result
+
+        watchers.append(watcher)
+        try:
+            yield
+        finally:
+            watchers.remove(watcher)
+
+    def _end_step(self):
+        self.step += 1
+        self._bar.update()
+        self._pause()
+
+    def _pause(self):
+        """A moment at which the state of all parts is complete: stop if asked to, save if it is time."""
+        if self._signal is not None:
+            self._stop()
+        if time.perf_counter() - self._saved_at >= self.args.save_every:
+            self.save()
+
+    def _ask_to_stop(self, number, frame):
+        """Signal handler. In the middle of a step nothing could be saved: note the wish. Who asks twice does not want to wait."""
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _stop(self):
+        self.save()
+        self._bar.close()
+        command = shlex.join(["python", *sys.argv, *([] if self.args.resume else ["--resume"])])
+        print(f"stopped after step {self.step} and saved; to continue:\n  {command}", file=sys.stderr)
+        raise SystemExit(128 + self._signal)
+
+    def _log_file(self):
+        if self._log is None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            mode = "a" if self.args.resume else "w"
+            self._log = open(self._log_path, mode, encoding="utf-8")   # noqa: SIM115 (open as long as the run)
+        return self._log
+
+
+@contextlib.contextmanager
+def _signals(handler):
+    """Call `handler` on Ctrl-C and on a polite kill; only a program's main thread can ask for that."""
+    wanted = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, handler) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _finite(values):
+    """Whether all numbers among the values, and all elements of the Tensors, are finite."""
+    arrays = [v.array if isinstance(v, Tensor) else np.asarray(v) for v in values if isinstance(v, (Tensor, np.ndarray, float))]
+    return all(np.isfinite(a).all() for a in arrays)

@@ -1,0 +1,111 @@
+"""The classifier: its metrics, its pictures, and its example, left alone and killed."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scratchnn import checkpoint, data, metrics, nn, pictures
+from scratchnn.models.classifier import MLP, predict
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+PICTURES = ("curves.png", "confusion.png", "mistakes.png", "filters.png")
+
+
+def test_metrics():
+    predicted, target = [0, 1, 2, 2, 1], [0, 1, 1, 2, 0]
+    assert metrics.error(predicted, target) == 40 and metrics.accuracy(predicted, target) == 60
+    assert metrics.confusion_matrix(predicted, target, 3).tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 1]]
+    with pytest.raises(ValueError, match="expected 0 to 1"):
+        metrics.confusion_matrix(predicted, target, 2)
+    with pytest.raises(ValueError, match=r"\(5,\) and \(4,\)"):
+        metrics.error(predicted, target[:4])
+
+
+def test_mlp():
+    model = MLP((1, 8, 8), 10, (32, 16), dropout=0.5, activation=nn.Tanh)
+    assert [tuple(layer.weight.shape) for layer in model.linears()] == [(32, 64), (16, 32), (10, 16)]
+    x = data.digits().test_x
+    probabilities = predict(model, x, batch_size=100)
+    assert probabilities.shape == (359, 10) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
+    assert model.training and np.allclose(probabilities, predict(model, x), atol=1e-6)       # no dropout: eval mode
+
+
+@pytest.mark.parametrize("size", [8, 28])
+def test_pictures(tmp_path, size):
+    from PIL import Image
+    rng = np.random.default_rng(0)
+    pictures.confusion_matrix(tmp_path / "confusion.png", rng.integers(0, 9, (10, 10)), "0123456789", "title")
+    pictures.image_grid(tmp_path / "mistakes.png", rng.random((5, 1, size, size)), ["a\nb"] * 5, columns=3)
+    pictures.filters(tmp_path / "filters.png", rng.normal(size=(7, size * size)), (1, size, size))
+    steps = np.arange(400)
+    panels = {"loss": {"a": (steps, np.exp(-steps / 9)), "b": (steps, steps)}, "one": {"c": (steps[:1], steps[:1])}}
+    pictures.curves(tmp_path / "curves.png", panels)
+    for name in PICTURES:
+        with Image.open(tmp_path / name) as image:
+            assert image.width > 300 and len(image.convert("L").getcolors(1000)) > 20        # not blank
+
+
+def example(out, *options):
+    return [sys.executable, str(ROOT / "examples" / "classify.py"), "--smoke", "--out", str(out), *options]
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    out = tmp_path_factory.mktemp("smoke")
+    return out, run(example(out)).stdout
+
+
+def test_smoke(smoke):
+    out, text = smoke
+    result = re.fullmatch(r"result: test_error=(\S+) seconds=\S+", text.splitlines()[-1])
+    assert result and float(result[1]) < 25
+    assert all((out / name).stat().st_size > 5000 for name in PICTURES)
+    assert (out / "weights.safetensors").exists() and (out / "log.jsonl").read_text().count('"loss"') == 3 * 23
+
+
+def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
+    expected = (smoke[0] / "weights.safetensors").read_bytes()
+    command, rng = example(tmp_path, "--save-every", "0", "--resume"), np.random.default_rng()
+    stopped_at = []
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+        while not advanced(tmp_path, stopped_at) and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.05))
+        process.kill()                                                          # SIGKILL where there are signals
+        process.wait()
+        stopped_at.append(saved_step(tmp_path))
+    run(command)
+    assert 0 < stopped_at[0] < 3 * 23                                           # in the middle of the training
+    assert (tmp_path / "weights.safetensors").read_bytes() == expected
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(3 * 23))
+
+
+def saved_step(folder):
+    path = folder / "checkpoint.safetensors"
+    return checkpoint.load(path)["step"] if path.exists() else 0
+
+
+def advanced(folder, stopped_at):
+    """Whether the training has got beyond the point where it was killed the last time."""
+    return saved_step(folder) > (stopped_at[-1] if stopped_at else 0)
+
+
+def test_another_configuration_is_refused(smoke):
+    done = subprocess.run(example(smoke[0], "--resume", "--lr", "0.5"), capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode and "lr was 0.005, now 0.5" in done.stderr

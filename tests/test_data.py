@@ -1,0 +1,220 @@
+"""Data sets, the reader of IDX files, and the loader."""
+
+import gzip
+import json
+import struct
+import threading
+import time
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from kernels import config
+from scratchnn import data
+from scratchnn.data.idx import read_idx
+from scratchnn.random import Generator
+
+# ---- sets ---------------------------------------------------------------------------------------------------------------
+
+
+def test_digits():
+    digits = data.load("digits")
+    assert digits.train_x.shape == (1438, 1, 8, 8) and digits.test_x.shape == (359, 1, 8, 8) and digits.shape == (1, 8, 8)
+    assert digits.train_x.dtype == np.float32 and digits.train_y.dtype == np.int64
+    assert digits.train_x.min() == 0 and digits.train_x.max() == 1 and digits.classes == tuple("0123456789")
+    share = np.bincount(digits.test_y) / (np.bincount(digits.test_y) + np.bincount(digits.train_y))
+    assert np.abs(share - 0.2).max() < 0.005                       # stratified
+    assert len(resources.files("scratchnn.data").joinpath("digits.npz").read_bytes()) < 80_000
+
+
+def test_hold_out():
+    digits = data.digits()
+    part = digits.hold_out(200)
+    assert len(part.train_y) == 1238 and np.array_equal(part.test_x, digits.train_x[-200:])
+    with pytest.raises(ValueError, match="cannot hold out 1438 of 1438"):
+        digits.hold_out(1438)
+
+
+def test_unknown_set_lists_the_known():
+    with pytest.raises(ValueError, match="'nist' is not known; choose one of digits, mnist"):
+        data.load("nist")
+
+
+def idx_bytes(array):
+    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def mnist_folder(tmp_path, monkeypatch):
+    """A folder of four small files in MNIST's format."""
+    monkeypatch.setattr(config, "DATA", tmp_path)
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("t10k", 7)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images)))
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(rng.integers(0, 10, count, dtype=np.uint8))))
+    return folder
+
+
+def test_mnist(mnist_folder):
+    mnist = data.mnist()
+    assert mnist.train_x.shape == (30, 1, 28, 28) and mnist.test_x.shape == (7, 1, 28, 28) and 0.9 < mnist.train_x.max() <= 1
+
+
+def test_mnist_missing_files_say_where_to_put_them(mnist_folder):
+    (mnist_folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"put t10k-labels-idx1-ubyte.gz into .*mnist.*--data digits"):
+        data.mnist()
+
+
+@pytest.mark.parametrize(("labels", "fault"), [(np.zeros(29, np.uint8), "29 labels for 30 images"),
+                                               (np.full(30, 10, np.uint8), "label 10 found")])
+def test_mnist_labels_must_fit(mnist_folder, labels, fault):
+    (mnist_folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    with pytest.raises(ValueError, match=f"train-labels.*{fault}"):
+        data.mnist()
+
+
+SOUND = idx_bytes(np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28))
+
+
+@pytest.mark.parametrize(("content", "fault"), [
+    (b"", "truncated"),
+    (b"plain text", "not a sound gzip file"),
+    (gzip.compress(b""), "no header"),
+    (gzip.compress(SOUND[:2]), "no header"),
+    (gzip.compress(SOUND[:9]), "header is not complete"),
+    (gzip.compress(SOUND[:-1]), "truncated: 1,567 bytes"),
+    (gzip.compress(SOUND + b"x"), "too long"),
+    (gzip.compress(SOUND)[:-20], "truncated"),
+    (gzip.compress(b"\0\0\x0d" + SOUND[3:]), "not an IDX file"),
+    (gzip.compress(idx_bytes(np.zeros(5, np.uint8))), "not an IDX file of 3-dimensional"),
+    (gzip.compress(idx_bytes(np.zeros((2, 28, 27), np.uint8))), "2 x 28 x 27 where any x 28 x 28"),
+    (gzip.compress(idx_bytes(np.zeros((0, 28, 28), np.uint8))), "0 x 28 x 28"),
+    (gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 0xFFFFFFFF, 28, 28)), "more than the limit"),
+])
+def test_bad_idx_files(tmp_path, content, fault):
+    path = tmp_path / "bad.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"bad\.gz: .*{fault}"):
+        read_idx(path, (None, 28, 28))
+
+
+def test_damaged_idx_files_give_clean_errors(tmp_path):
+    path, rng, content = tmp_path / "damaged.gz", np.random.default_rng(1), gzip.compress(SOUND)
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged[:rng.integers(1, 2 * len(damaged))])
+        try:
+            assert read_idx(path, (None, 28, 28)).tobytes() == SOUND[16:]         # harmless: a bit of gzip's own header
+        except ValueError as error:
+            assert "damaged.gz" in str(error)
+
+
+# ---- loader -------------------------------------------------------------------------------------------------------------
+
+ROWS = np.arange(23)
+
+
+def loader(seed=5, **options):
+    options = {"batch_size": 4, "shuffle": True, **options}
+    return data.DataLoader((ROWS, (ROWS[:, None] * np.ones(3)).astype(np.float32)), generator=Generator(seed), **options)
+
+
+def epoch_of(batches):
+    return [tuple(part.tolist() for part in batch) for batch in batches]
+
+
+def test_an_epoch_has_every_row_once_in_an_order_of_its_own():
+    batches = loader()
+    first, second = ([row for x, _ in epoch_of(batches) for row in x] for _ in range(2))
+    assert sorted(first) == sorted(second) == list(ROWS) and first != second and len(batches) == 6
+    assert first == [row for x, _ in epoch_of(loader()) for row in x] != [row for x, _ in epoch_of(loader(seed=6)) for row in x]
+
+
+def test_rows_of_all_arrays_stay_together():
+    for x, y in loader():
+        assert y.dtype == np.float32 and np.array_equal(y.numpy(), x.numpy()[:, None] * np.ones(3))
+
+
+def test_without_shuffling():
+    assert [row for x, _ in loader(shuffle=False) for row in x.tolist()] == list(ROWS)
+
+
+def test_drop_last_and_single_arrays():
+    assert len(loader(drop_last=True)) == 5 == len(epoch_of(loader(drop_last=True)))
+    assert [x.tolist() for x in data.DataLoader(ROWS[:5], 2)] == [[0, 1], [2, 3], [4]]
+
+
+def noisy(x, y, generator):
+    """A transform that draws random numbers, and takes longer for some batches than for others."""
+    time.sleep(0.002 * (x[0] % 3))
+    return x, y + np.float32(generator.take(1)[0] % 1000)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 5])
+def test_workers_change_nothing(num_workers):
+    alone, helped = loader(transform=noisy), loader(transform=noisy, num_workers=num_workers)
+    for _ in range(2):
+        expected = epoch_of(alone)
+        assert epoch_of(helped) == expected and len({y[0][0] for _, y in expected}) == 6
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("position", range(7))
+def test_a_restored_loader_goes_on_in_the_middle_of_an_epoch(position, num_workers):
+    whole = loader(transform=noisy, num_workers=num_workers)
+    expected = [epoch_of(whole) for _ in range(3)]
+    stopped = loader(transform=noisy, num_workers=num_workers)
+    epoch_of(stopped)
+    batches = iter(stopped)
+    seen = epoch_of(next(batches) for _ in range(position))
+    state = json.loads(json.dumps(stopped.state_dict()))
+    other = loader(seed=9, transform=noisy, num_workers=num_workers)
+    other.load_state_dict(state)
+    assert state["position"] == position and seen + epoch_of(other) == expected[1] and epoch_of(other) == expected[2]
+
+
+def test_a_state_of_other_data_is_refused():
+    with pytest.raises(ValueError, match="rows=23, this one has 22"):
+        data.DataLoader(ROWS[:22], 4).load_state_dict(loader().state_dict())
+    with pytest.raises(ValueError, match="batch_size=4, this one has 3"):
+        loader(batch_size=3).load_state_dict(loader().state_dict())
+
+
+def test_a_pass_that_is_left_is_over():
+    batches, expected = loader(), loader()
+    next(iter(batches))
+    epoch_of(expected)
+    assert epoch_of(batches) == epoch_of(expected)
+
+
+def failing(x, y, generator):
+    raise OSError("no such picture")
+
+
+def test_errors_of_workers_reach_the_consumer_and_no_thread_stays():
+    before = threading.active_count()
+    with pytest.raises(OSError, match="no such picture"):
+        epoch_of(loader(transform=failing, num_workers=3))
+    for _ in loader(transform=noisy, num_workers=3):
+        assert threading.active_count() > before
+        break
+    assert threading.active_count() == before
+    with pytest.raises(KeyError):
+        for _ in loader(num_workers=3):
+            raise KeyError
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("arrays", "options", "fault"), [
+    ((), {}, "one length above 0"), ((ROWS, ROWS[:3]), {}, r"lengths \[23, 3\]"), (ROWS[:0], {}, "one length above 0"),
+    (ROWS, {"batch_size": 0}, "batch_size >= 1"), (ROWS, {"num_workers": -1}, "num_workers >= 0"),
+    (ROWS, {"batch_size": 24, "drop_last": True}, "exceeds the 23 rows")])
+def test_what_the_loader_refuses(arrays, options, fault):
+    with pytest.raises(ValueError, match=fault):
+        data.DataLoader(arrays, **options)

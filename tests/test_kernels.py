@@ -1,0 +1,377 @@
+"""Every kernel of the CPU wing against the reference wing: awkward shapes, any layout, and the same bits on any number of threads."""
+
+import contextlib
+import types
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, mutually_broadcastable_shapes
+from scipy import stats
+
+from kernels import cpu, jit, reference, scalar
+from kernels.reference.random import _philox
+
+FLOATS = [np.float32, np.float64]
+TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
+LAYOUTS = {
+    "contiguous": np.copy,
+    "negative strides": lambda a: np.flip(np.flip(a).copy()),
+    "every second": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "transposed": lambda a: a.copy(order="F"),
+}
+BINARY = {"add", "sub", "mul", "div", "floor_divide", "remainder", "pow", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge",
+          "logical_and", "logical_or", "logical_xor", "sigmoid_backward", "tanh_backward", "softplus_backward", "relu_backward",
+          "leaky_relu_backward", "elu_backward", "silu_backward", "gelu_backward", "gelu_tanh_backward",
+          "binary_cross_entropy_with_logits"}
+TERNARY = {"where", "binary_cross_entropy_with_logits_backward"}
+PARAMETERS = {"clamp": (-0.5, 0.75), "softplus": (2.0, 1.5), "softplus_backward": (2.0, 1.5), "leaky_relu": (0.2,),
+              "leaky_relu_backward": (0.2,), "elu": (1.5,), "elu_backward": (1.5,)}
+
+
+# ---- what each kernel is called with --------------------------------------------------------------------------------
+
+def exports(wing):
+    return {name: f for name, f in vars(wing).items() if callable(f) and not name.startswith("_")}
+
+
+def file_of(name):
+    return exports(reference)[name].__module__.rpartition(".")[2]
+
+
+def arguments(name, dtype, N, D):
+    """A list of argument tuples for the kernel `name`, made of arrays (N, D), (N,) and (D,)."""
+    rng = np.random.default_rng([N, D])
+    floats = lambda *shape: np.asarray(rng.standard_normal(shape), dtype)
+    x, g, y = floats(N, D), floats(N, D), floats(N, D)
+    if file_of(name) == "elementwise":
+        operands = (x > 0, g, y) if name == "where" else (x, g, y)[:3 if name in TERNARY else 2 if name in BINARY else 1]
+        return [(*operands, *PARAMETERS.get(name, ()))]
+    return ARGUMENTS[file_of(name)](rng, floats, N, D, x, g)[name]
+
+
+def reduce_arguments(rng, floats, N, D, x, g):
+    cube = floats(N, 3, D)
+    dims = [(cube, dims, keepdim) for dims in (None, (0,), (1,), (2,), (0, 1), (1, 2), (0, 2)) for keepdim in (False, True)]
+    one = [(cube, dim) for dim in (0, 1, 2)]
+    whole = [(rng.integers(-9, 9, (N, D)), (1,)), (x > 0, (0,)), (rng.integers(0, 255, (N, D)).astype(np.uint8), None)]
+    return {"sum": dims + whole, "mean": dims, "max": dims, "min": dims, "logsumexp": dims, "argmax": [(*a, True) for a in one],
+            "argmin": one, "cumsum": one + [(x > 0, 1)], "var": [(a, d, c, k) for a, d, k in dims for c in (0, 1)]}
+
+
+def matmul_arguments(rng, floats, N, D, x, g):
+    return {"matmul": [(x, g.T), (x.T, g), (x, floats(D)), (floats(N), x), (x[0], g[0]), (floats(3, 1, N, D), floats(2, D, 4))]}
+
+
+def softmax_arguments(rng, floats, N, D, x, g):
+    y = reference.softmax(x)
+    return {"softmax": [(x,), (floats(2, N, 3),), (200 * x,)], "log_softmax": [(x,), (x[0],), (200 * x,)],
+            "softmax_backward": [(g, y)], "log_softmax_backward": [(g, np.log(y))]}
+
+
+def loss_arguments(rng, floats, N, D, x, g):
+    target, weight = rng.integers(0, D, N), rng.random(D).astype(x.dtype)
+    target[::3] = -1
+    lse = reference.logsumexp(x, (1,))
+    options = [(None, -1), (weight, -1, 0.0), (None, -1, 0.1), (weight, -1, 0.3)]
+    return {"cross_entropy": [(x, target, *o) for o in options] + [(x, np.abs(target).astype(np.uint8) % D)],
+            "cross_entropy_backward": [(g[:, 0], x, lse, target, *o) for o in options]}
+
+
+def norm_arguments(rng, floats, N, D, x, g):
+    x, weight, bias = 3 * x + 5, floats(D), floats(D)
+    _, mean, rstd = reference.layer_norm(x, None, None, 1e-3)
+    return {"layer_norm": [(x, weight, bias, 1e-3), (x, weight, None, 1e-3), (x, None, None, 1e-3)],
+            "layer_norm_backward": [(g, x, mean, rstd, weight), (g, x, mean, rstd, None)]}
+
+
+def embedding_arguments(rng, floats, N, D, x, g):
+    index = rng.integers(0, 7, N)
+    return {"gather_rows": [(floats(7, D), index)], "scatter_add_rows": [(g, index, 7), (g, index.astype(np.int32), 9)]}
+
+
+def random_arguments(rng, floats, N, D, x, g):
+    seed, p = 2 ** 63 + 12345, rng.random((N, D)).astype(x.dtype)
+    far = 2 ** 64 - 3                                                              # blocks number 0 follow on 2^64 - 1
+    shapes = [(seed, 7, (N, D), x.dtype), (1, far, N * D + 1, x.dtype)]
+    return {"blocks": [(N * D, 2), (N,)], "words": [(seed, 2 ** 32 - 2, N * D), (-1, far, N * D + 1)], "uniform": shapes, "normal": shapes,
+            "randint": [(seed, 0, -3, 9, (N, D)), (seed, far, -2 ** 63, 2 ** 63 - 1, N)], "bernoulli": [(seed, 5, p)],
+            "permutation": [(seed, 3, N * D)], "dropout": [(x, 0.3, seed, 0), (x, 0, seed, 0), (x, 1.0, seed, 0)],
+            "categorical": [(seed, 1, p, 3), (seed, 1, p * (p > 0.5) + (p.max(1, keepdims=True) == p), 1)]}
+
+
+def optimizer_arguments(rng, floats, N, D, x, g):
+    params, grads, buffers = ([floats(N, D), floats(D), floats()] for _ in range(3))
+    s, s2 = ([np.square(floats(*a.shape)) + np.ones_like(a) for a in params] for _ in range(2))
+    s, s2, small = ([np.asarray(a) for a in arrays] for arrays in (s, s2, [0.1 * b for b in buffers]))
+    adam = (1e-2, 0.9, 0.99, 1e-8)
+    return {"sgd": [(params, grads, None, 0.1, 0.0, 0.0, 0.01), (params, grads, buffers, 0.1, 0.9, 0.2, 0.01),
+                    (params, grads, buffers, 0.1, 0.9, 0.0, 0.0, True), (params, grads, buffers, 0.1, 0.9, 0.5, 0.01, False, True)],
+            "adam": [(params, grads, buffers, s, None, *adam, 0.1, 1, False), (params, grads, buffers, s, s2, *adam, 0.1, 3, True)],
+            "rmsprop": [(params, grads, s, None, None, 0.1, 0.9, 1e-8, 0.01, 0.0),
+                        (params, grads, s, buffers, small, 0.1, 0.9, 1e-8, 0.01, 0.9)],
+            "adagrad": [(params, grads, s, 0.1, 0.01, 1e-10, 0.01, 4)], "squared_norms": [(params,), ([],)], "scale": [(params, 0.5)]}
+
+
+ARGUMENTS = dict(reduce=reduce_arguments, matmul=matmul_arguments, softmax=softmax_arguments, loss=loss_arguments,
+                 norm=norm_arguments, embedding=embedding_arguments, random=random_arguments, optimizer=optimizer_arguments)
+
+
+# ---- running and comparing ------------------------------------------------------------------------------------------
+
+def lay_out(value, layout):
+    """Fresh arrays of another memory layout in place of the arrays of an argument."""
+    if isinstance(value, list):
+        return [lay_out(v, layout) for v in value]
+    return layout(value) if isinstance(value, np.ndarray) and value.ndim else value
+
+
+def flat(value):
+    """All arrays and numbers in nested lists and tuples."""
+    return [a for v in value for a in flat(v)] if isinstance(value, list | tuple) else [value]
+
+
+def run(wing, name, args, layout=np.copy):
+    """Results of a kernel, and its arguments after the call: changed in place or left alone in both wings alike."""
+    args = [lay_out(a, layout) for a in args]
+    result = getattr(wing, name)(*args)
+    return [np.asarray(a) for a in flat([result, args]) if isinstance(a, np.ndarray | np.generic | int)]
+
+
+def assert_close(actual, expected):
+    assert [a.shape for a in actual] == [e.shape for e in expected]
+    for a, e in zip(actual, expected, strict=True):
+        assert a.dtype == e.dtype
+        tolerance = TOLERANCE.get(a.dtype, 0)
+        np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance)
+
+
+@contextlib.contextmanager
+def threads(n):
+    before = jit.get_num_threads()
+    jit.set_num_threads(n)
+    try:
+        yield
+    finally:
+        jit.set_num_threads(before)
+
+
+def test_both_wings_export_the_same_kernels():
+    ours, theirs = exports(cpu), exports(reference)
+    assert set(ours) == set(theirs)
+    for name in ours:
+        assert ours[name].__module__.replace("cpu", "reference") == theirs[name].__module__, name
+        assert isinstance(ours[name], types.FunctionType) and ours[name].__doc__ and theirs[name].__doc__, name
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", sorted(exports(cpu)))
+def test_kernel(name, dtype):
+    """Equal to reference on small shapes, in every layout, and on a large one, with the same bits from 1, 2 and 3 threads."""
+    for N, D in ((1, 1), (2, 5), (9, 7)):
+        for args in arguments(name, dtype, N, D):
+            expected = run(reference, name, args)
+            for layout in LAYOUTS.values():
+                assert_close(run(cpu, name, args, layout), expected)
+    for args in arguments(name, dtype, 310, 131):
+        with threads(1):
+            alone = run(cpu, name, args)
+        assert_close(alone, run(reference, name, args))
+        for n in (2, 3):
+            with threads(n):
+                assert all(a.tobytes() == b.tobytes() for a, b in zip(alone, run(cpu, name, args), strict=True)), f"{n} threads"
+
+
+# ---- shapes ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "softmax_backward", "log_softmax_backward", "exp", "clamp", "add", "where",
+                                  "dropout", "bernoulli", "sum", "mean", "logsumexp", "cumsum", "matmul", "layer_norm"])
+def test_empty_arrays(name):
+    calls = {"clamp": lambda x: (x, 0, 1), "where": lambda x: (x > 0, x, x), "dropout": lambda x: (x, 0.5, 0, 0), "sum": lambda x: (x, (0,)),
+             "bernoulli": lambda x: (0, 0, x), "mean": lambda x: (x, (1,)), "logsumexp": lambda x: (x, (1,)), "cumsum": lambda x: (x, 1),
+             "matmul": lambda x: (x, x.T), "layer_norm": lambda x: (x, None, None, 1e-5)}
+    two = {"softmax_backward", "log_softmax_backward", "add"}
+    for shape in ((0, 3), (3, 0), (0, 0)):
+        x = np.zeros(shape, np.float32)
+        args = calls.get(name, (lambda x: (x, x)) if name in two else (lambda x: (x,)))(x)
+        assert_close(run(cpu, name, args), run(reference, name, args))
+
+
+@settings(max_examples=150, deadline=None)
+@given(mutually_broadcastable_shapes(num_shapes=2, max_dims=5, max_side=4, min_side=0), st.sampled_from(sorted(LAYOUTS)))
+def test_elementwise_broadcasts(shapes, layout):
+    rng = np.random.default_rng(0)
+    a, b = (np.asarray(rng.standard_normal(s)) for s in shapes.input_shapes)
+    result, = run(cpu, "sub", (a, b), LAYOUTS[layout])[:1]
+    np.testing.assert_array_equal(result, a - b)
+    assert result.shape == shapes.result_shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(mutually_broadcastable_shapes(num_shapes=3, max_dims=4, max_side=3))
+def test_where_broadcasts(shapes):
+    rng = np.random.default_rng(0)
+    c, a, b = (np.asarray(rng.standard_normal(s)) for s in shapes.input_shapes)
+    np.testing.assert_array_equal(cpu.where(c > 0, a, b), np.where(c > 0, a, b))
+
+
+@settings(max_examples=100, deadline=None)
+@given(array_shapes(max_dims=5, max_side=4), st.data())
+def test_reductions_over_any_dims(shape, data):
+    x = np.random.default_rng(0).standard_normal(shape)
+    dims = data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1).map(lambda d: tuple(sorted(d))))
+    keepdim = data.draw(st.booleans())
+    for name in ("sum", "max", "mean"):
+        assert_close(run(cpu, name, (x, dims, keepdim)), run(reference, name, (x, dims, keepdim)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(mutually_broadcastable_shapes(signature="(m,k),(k,n)->(m,n)", max_dims=2, max_side=5, min_side=0))
+def test_matmul_shapes(shapes):
+    rng = np.random.default_rng(0)
+    args = [rng.standard_normal(s) for s in shapes.input_shapes]
+    assert_close(run(cpu, "matmul", args), run(reference, "matmul", args))
+
+
+def test_out_may_be_an_operand():
+    x = np.arange(5.0)
+    for wing in (cpu, reference):
+        y = x.copy()
+        assert wing.mul(y, x, out=y) is y
+        np.testing.assert_array_equal(y, x * x)
+
+
+# ---- values ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_special_values(dtype):
+    special = np.array([0.0, -0.0, 1, -1, 2.5, -3.5, 1e-30, 1e30, -1e30, 100, -100, np.inf, -np.inf, np.nan], dtype)
+    for name in ("neg", "abs", "sign", "isnan", "isinf", "isfinite", "logical_not", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "tanh",
+                 "erf", "floor", "ceil", "sigmoid", "relu", "clamp", "softplus", "leaky_relu", "elu"):
+        args = (special, *PARAMETERS.get(name, ()))
+        assert_close(run(cpu, name, args), run(reference, name, args))
+    for name in ("add", "mul", "div", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_xor"):
+        args = (special[:, None], special)
+        assert_close(run(cpu, name, args), run(reference, name, args))
+
+
+@pytest.mark.parametrize("name", ["add", "mul", "floor_divide", "remainder", "maximum", "eq"])
+def test_whole_numbers(name):
+    rng = np.random.default_rng(0)
+    args = (rng.integers(-50, 50, (7, 5)), rng.integers(1, 9, 5))
+    assert_close(run(cpu, name, args), run(reference, name, args))
+
+
+def test_nan_in_reductions():
+    x = np.array([[1, np.nan, 3, np.nan], [4, 1, 4, 1], [np.inf, -np.inf, 0, 0]], np.float32)
+    for name in ("max", "min", "argmax", "argmin", "sum"):
+        args = (x, 1) if name.startswith("arg") else (x, (1,))
+        assert_close(run(cpu, name, args), run(reference, name, args))
+
+
+def test_large_logits_stay_finite():
+    x = np.array([[1e4, -1e4, 0], [-np.inf, 0, -np.inf]], np.float32)
+    np.testing.assert_array_equal(cpu.softmax(x), [[1, 0, 0], [0, 1, 0]])
+    losses, _ = cpu.cross_entropy(x, np.array([0, 1]))
+    np.testing.assert_array_equal(losses, [0, 0])
+    assert np.isnan(cpu.softmax(np.array([[0, np.nan, 1]], np.float32))).all()
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("wing", [cpu, reference])
+def test_indices_outside_are_named(wing):
+    x = np.zeros((3, 4), np.float32)
+    with pytest.raises(IndexError, match=r"target 4 .*0\.\.3"):
+        wing.cross_entropy(x, np.array([0, 4, 1]))
+    with pytest.raises(IndexError, match=r"target -1 .*0\.\.3"):
+        wing.cross_entropy(x, np.array([0, 1, -1]))
+    with pytest.raises(IndexError, match=r"index -1 .*0\.\.2"):
+        wing.gather_rows(x, np.array([0, -1]))
+    with pytest.raises(IndexError, match=r"index 3 .*0\.\.2"):
+        wing.scatter_add_rows(x, np.array([0, 3, 1]), 3)
+
+
+@pytest.mark.parametrize("wing", [cpu, reference])
+@pytest.mark.parametrize("row", [[0.0, 0.0], [1.0, -1.0], [np.nan, 1.0], [np.inf, 1.0]])
+def test_what_is_no_probability_is_refused(wing, row):
+    with pytest.raises(ValueError, match="row 1 "):
+        wing.categorical(0, 0, np.array([[1.0, 0.0], row]), 2)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        wing.dropout(np.zeros(3), 1.5, 0, 0)
+    with pytest.raises(ValueError, match="above low"):
+        wing.randint(0, 0, 3, 3, (2,))
+
+
+def test_messages_name_the_shapes():
+    x = np.zeros((3, 4), np.float32)
+    for shapes, call in {
+        r"\(3, 4\) .*\(2,\)": lambda: cpu.cross_entropy(x, np.zeros(2, int)),
+        r"\(3,\).*\(4,\) fits": lambda: cpu.cross_entropy(x, np.zeros(3, int), weight=np.zeros(3)),
+        r"\(5,\), \(4,\) fits": lambda: cpu.layer_norm(x, np.zeros(5), None, 1e-5),
+        r"\(3, 4\).* \(4,\)": lambda: cpu.softmax_backward(x, x[0]),
+        r"3 rows.* 2 indices": lambda: cpu.scatter_add_rows(x, np.zeros(2, int), 5),
+        r"\(N, D\).*\(4,\)": lambda: cpu.layer_norm(x[0], None, None, 1e-5),
+        r"parameter 0 .*\(3, 4\).*\(4,\)": lambda: cpu.sgd([x], [x[0]], None, 0.1),
+        r"2, 1 arrays": lambda: cpu.sgd([x, x], [x], None, 0.1),
+    }.items():
+        with pytest.raises(ValueError, match=shapes):
+            call()
+    with pytest.raises(TypeError, match="float32"):
+        cpu.cross_entropy(x, np.zeros(3, np.float32))
+
+
+# ---- random numbers -------------------------------------------------------------------------------------------------
+
+KNOWN_ANSWERS = [   # counter, key, words: kat_vectors of the Random123 distribution, philox4x32 10
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+@pytest.mark.parametrize("counter, key, words", KNOWN_ANSWERS)
+def test_philox_known_answers(counter, key, words):
+    counter, key, words = ([np.uint32(int(w, 16)) for w in line.split()] for line in (counter, key, words))
+    assert list(scalar.philox_4x32(*counter, *key)) == words
+    assert _philox(counter, key).tolist() == words
+
+
+def test_a_stream_is_seekable():
+    for wing in (cpu, reference):
+        assert [f"{w:08x}" for w in wing.words(0, 0, 4)] == KNOWN_ANSWERS[0][2].split()
+        np.testing.assert_array_equal(wing.words(9, 0, 40)[12:], wing.words(9, 3, 28))
+        assert not np.intersect1d(wing.words(1, 0, 100), wing.words(1 << 32, 0, 100)).size
+        assert wing.blocks(9) == 3 and wing.blocks(9, 2) == 5 and wing.blocks(0) == 0
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_uniform_and_normal_distributions(dtype):
+    for seed in range(3):
+        u, z = cpu.uniform(seed, 0, 100_000, dtype), cpu.normal(seed, 0, 100_000, dtype)
+        assert 0 <= u.min() and u.max() < 1
+        assert stats.kstest(u.astype(np.float64), "uniform").pvalue > 1e-3
+        assert stats.kstest(z.astype(np.float64), "norm").pvalue > 1e-3
+        assert abs(z.mean()) < 0.012 and abs(z.var() - 1) < 0.018 and 3.8 < np.abs(z).max() < 6     # 4 standard errors
+        for a in (u - 0.5, z):
+            assert all(abs(np.corrcoef(a[:-lag], a[lag:])[0, 1]) < 0.013 for lag in (1, 2, 4))
+
+
+def test_choices_have_their_probabilities():
+    n, p = 100_000, np.array([0.0, 5.0, 1.0, 0.0, 3.0, 1.0, 0.0], np.float32)
+    counts = np.bincount(cpu.categorical(3, 0, p[None], n)[0], minlength=7)
+    assert counts[p == 0].sum() == 0 and stats.chisquare(counts[p > 0], p[p > 0] / p.sum() * n).pvalue > 1e-3
+    assert stats.chisquare(np.bincount(cpu.randint(3, 0, 0, 13, (n,)))).pvalue > 1e-3
+    assert abs(cpu.bernoulli(3, 0, np.full(n, 0.3)).mean() - 0.3) < 0.006                            # 4 standard errors
+    assert cpu.bernoulli(0, 0, np.zeros(n)).sum() == 0 and cpu.bernoulli(0, 0, np.ones(n)).sum() == n
+    orders = np.array([cpu.permutation(3, cpu.blocks(4, 2) * i, 4) for i in range(4800)])
+    assert stats.chisquare(np.unique(orders @ [64, 16, 4, 1], return_counts=True)[1]).pvalue > 1e-3 and (np.sort(orders) == range(4)).all()
+
+
+def test_dropout_repeats_its_mask_on_the_gradient():
+    x, g = np.random.default_rng(0).standard_normal((2, 50_000)).astype(np.float32)
+    y, dx = cpu.dropout(x, 0.25, 1, 2), cpu.dropout(g, 0.25, 1, 2)
+    np.testing.assert_array_equal(y == 0, dx == 0)
+    np.testing.assert_allclose(y[y != 0], x[y != 0] / 0.75, rtol=1e-6)
+    assert abs((y == 0).mean() - 0.25) < 0.008                                                       # 4 standard errors
