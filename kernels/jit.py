@@ -47,8 +47,8 @@ from numba.extending import intrinsic
 from kernels import config
 
 # error_model="numpy": Python's check for division by zero stops vectorisation. fastmath=True would make isnan(nan) False.
-FLAGS = dict(nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz", "afn"})
-SUM_FLAGS = dict(FLAGS, fastmath={"contract", "arcp", "nsz", "afn", "reassoc"})
+FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "nsz", "afn"}}
+SUM_FLAGS = {**FLAGS, "fastmath": FLAGS["fastmath"] | {"reassoc"}}
 
 CHUNK = 16384          # elements in a chunk of a memory-bound kernel: 64 KiB of float32, half of a usual L1+L2 share
 SERIAL_BELOW = 32768   # elements under which a region costs more than it saves
@@ -169,7 +169,7 @@ def _choose_threading():
         if config.THREADING == "gomp":
             raise OSError("SCRATCHNN_THREADING=gomp, but libgomp.so.1 does not load; install GCC's OpenMP runtime (Debian: libgomp1)")
     if config.THREADING != "serial" and config.NUM_THREADS > 1:
-        if sys.platform == "linux":
+        if config.THREADING == "auto" and sys.platform == "linux":
             warnings.warn("libgomp.so.1 does not load: kernels fall back to Numba's own threads, whose regions cost 50 us "
                           "instead of 1. Install GCC's OpenMP runtime (Debian: libgomp1).", stacklevel=2)
         llvm.add_symbol("scratchnn_parallel", _portable())
@@ -217,12 +217,11 @@ def parallel_for(typing_context, task, chunks, threads, args):
         _, count, width, packed = values
         i32, i64, pointer = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
         layout = ir.LiteralStructType([i64, i64, packed.type])          # next chunk, chunks, args
-        field = lambda b, struct, i: b.gep(struct, [i32(0), i32(i)])
-        worker = _worker(context, builder, task.dispatcher.overloads[task_types], layout, field)
+        worker = _worker(context, builder, task.dispatcher.overloads[task_types], layout)
 
         state = cgutils.alloca_once(builder, layout)
         for i, value in enumerate((i64(0), count, packed)):
-            builder.store(value, field(builder, state, i))
+            builder.store(value, _field(builder, state, i))
         data = builder.bitcast(state, pointer)
         alone = builder.or_(builder.icmp_signed("<=", width, i64(1)), builder.icmp_signed("<=", count, i64(1)))
         with builder.if_else(alone) as (serial, region):
@@ -237,7 +236,12 @@ def parallel_for(typing_context, task, chunks, threads, args):
     return signature, codegen
 
 
-def _worker(context, builder, compiled, layout, field):
+def _field(builder, struct, i):
+    """Address of field i of a struct."""
+    return builder.gep(struct, [ir.IntType(32)(0), ir.IntType(32)(i)])
+
+
+def _worker(context, builder, compiled, layout):
     """void worker(state*): run chunks until none is left. Kernels raise nothing, so the status that a call returns is dropped."""
     context.add_linking_libs([compiled.library])
     name = f"{builder.function.name}.worker{len(builder.module.functions)}"
@@ -246,10 +250,10 @@ def _worker(context, builder, compiled, layout, field):
     entry, loop, work, done = (worker.append_basic_block(n) for n in ("entry", "loop", "work", "done"))
     b = ir.IRBuilder(entry)
     state = b.bitcast(worker.args[0], layout.as_pointer())
-    count, args = b.load(field(b, state, 1)), cgutils.unpack_tuple(b, b.load(field(b, state, 2)))
+    count, args = b.load(_field(b, state, 1)), cgutils.unpack_tuple(b, b.load(_field(b, state, 2)))
     b.branch(loop)
     b.position_at_end(loop)
-    chunk = b.atomic_rmw("add", field(b, state, 0), ir.IntType(64)(1), "monotonic")
+    chunk = b.atomic_rmw("add", _field(b, state, 0), ir.IntType(64)(1), "monotonic")
     b.cbranch(b.icmp_signed("<", chunk, count), work, done)
     b.position_at_end(work)
     descriptor = compiled.fndesc

@@ -46,7 +46,7 @@ def image_grid(path: str | Path, images: np.ndarray, captions: Sequence[str] = (
     """Pictures (N, C, H, W) in 0..1, C being 1 or 3, in rows of `columns`, each above its caption."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    with _figure(path, (1.15 * columns + 0.2, (1.4 if captions else 1.15) * rows + 0.6), title) as figure:
+    with _figure(path, (1.15 * columns + 0.2, (1.38 if captions else 1.15) * rows + 0.5), title) as figure:
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in cells:
             axes.set_axis_off()

@@ -109,9 +109,10 @@ class Run:
     def __init__(self, args: argparse.Namespace, **parts):
         self.args, self.parts, self.out = args, parts, Path(args.out)
         self.step = self.epoch = 0
-        self._earlier, self._started, self._saved_at, self._saved_step = 0.0, None, 0.0, None
-        self._length, self._bar, self._log, self._signal = None, None, None, None
         self._path, self._log_path = self.out / "checkpoint.safetensors", self.out / "log.jsonl"
+        self._earlier, self._started, self._saved_at, self._saved_step = 0.0, None, 0.0, None
+        self._length, self._bar, self._signal = None, None, None
+        self._shown, self._lines, self._log_mode = {}, [], "a" if args.resume else "w"
         self._config = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in NOT_COMPARED}, default=str))
         self._restored = self._load() if args.resume else None
 
@@ -160,15 +161,16 @@ class Run:
                 raise FloatingPointError(f"step {self.step}: {name} is {number}; {self._last_good()}")
         line = {"step": self.step, "epoch": self.epoch, "seconds": round(self.seconds, 3)}
         line |= {name: float(f"{number:.7g}") for name, number in numbers.items()}
-        self._log_file().write(json.dumps(line) + "\n")
+        self._lines.append(json.dumps(line) + "\n")
         if self._started is None:
-            self._log.flush()
+            self._write_log()
         else:
-            self._bar.set_postfix({name: f"{number:.4g}" for name, number in numbers.items()}, refresh=False)
+            self._shown |= {name: f"{number:.4g}" for name, number in numbers.items()}
+            self._bar.set_postfix(self._shown, refresh=False)
 
     def history(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of what was logged under a name, over all continuations of the run; for curves."""
-        self._log_file().flush()
+        self._write_log()
         lines = [json.loads(line) for line in self._log_path.read_text().splitlines()]
         found = [(line["step"], line[name]) for line in lines if name in line]
         return np.array([step for step, _ in found]), np.array([value for _, value in found])
@@ -186,12 +188,10 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint. Raises FloatingPointError, and keeps the old one, if a parameter is not finite."""
         self._check_parameters()
-        log = self._log_file()
-        log.flush()
-        os.fsync(log.fileno())
+        log_bytes = self._write_log()
         checkpoint.save(self._path, {
             "config": self._config, "step": self.step, "epoch": self.epoch, "seconds": self.seconds, "random": get_rng_state(),
-            "log_bytes": os.fstat(log.fileno()).st_size, "parts": {name: part.state_dict() for name, part in self.parts.items()}})
+            "log_bytes": log_bytes, "parts": {name: part.state_dict() for name, part in self.parts.items()}})
         self._saved_at, self._saved_step = time.perf_counter(), self.step
 
     def _load(self):
@@ -254,7 +254,7 @@ class Run:
                 self.save()
             finally:
                 self._earlier, self._started = self.seconds, None
-                self._log_file().flush()
+                self._write_log()
 
     @contextlib.contextmanager
     def _watching(self):
@@ -297,12 +297,15 @@ class Run:
         print(f"stopped after step {self.step} and saved; to continue:\n  {command}", file=sys.stderr)
         raise SystemExit(128 + self._signal)
 
-    def _log_file(self):
-        if self._log is None:
-            self.out.mkdir(parents=True, exist_ok=True)
-            mode = "a" if self.args.resume else "w"
-            self._log = open(self._log_path, mode, encoding="utf-8")   # noqa: SIM115 (open as long as the run)
-        return self._log
+    def _write_log(self):
+        """Force the lines of the log to the disk; the size of the file."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with open(self._log_path, self._log_mode, encoding="utf-8") as file:
+            file.writelines(self._lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._lines, self._log_mode = [], "a"
+        return self._log_path.stat().st_size
 
 
 @contextlib.contextmanager

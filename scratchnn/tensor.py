@@ -249,8 +249,8 @@ class Tensor:
         self.array[...] = result.array
         return self
 
-    def add_(self, other, *, alpha: float = 1) -> Tensor: return self._store("add_", self.detach() + (other if alpha == 1 else other * alpha), other)
-    def sub_(self, other, *, alpha: float = 1) -> Tensor: return self._store("sub_", self.detach() - (other if alpha == 1 else other * alpha), other)
+    def add_(self, other, *, alpha: float = 1) -> Tensor: return self._store("add_", self.detach().add(other, alpha=alpha), other)
+    def sub_(self, other, *, alpha: float = 1) -> Tensor: return self._store("sub_", self.detach().sub(other, alpha=alpha), other)
     def mul_(self, other) -> Tensor: return self._store("mul_", self.detach() * other, other)
     def div_(self, other) -> Tensor: return self._store("div_", self.detach() / other, other)
     def clamp_(self, min=None, max=None) -> Tensor: return self._store("clamp_", self.detach().clamp(min, max))

@@ -16,6 +16,7 @@ from scratchnn.models.classifier import MLP, predict
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+STEPS = 6 * 23                                                                  # of --smoke
 PICTURES = ("curves.png", "confusion.png", "mistakes.png", "filters.png")
 
 
@@ -57,8 +58,8 @@ def example(out, *options):
     return [sys.executable, str(ROOT / "examples" / "classify.py"), "--smoke", "--out", str(out), *options]
 
 
-def run(command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+def run(command, **variables):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**ENVIRONMENT, **variables})
     assert done.returncode == 0, done.stderr
     return done
 
@@ -74,7 +75,12 @@ def test_smoke(smoke):
     result = re.fullmatch(r"result: test_error=(\S+) seconds=\S+", text.splitlines()[-1])
     assert result and float(result[1]) < 25
     assert all((out / name).stat().st_size > 5000 for name in PICTURES)
-    assert (out / "weights.safetensors").exists() and (out / "log.jsonl").read_text().count('"loss"') == 3 * 23
+    assert (out / "weights.safetensors").exists() and (out / "log.jsonl").read_text().count('"loss"') == STEPS
+
+
+def test_one_thread_gives_the_same_bits(smoke, tmp_path):
+    run(example(tmp_path), SCRATCHNN_NUM_THREADS="1")
+    assert (tmp_path / "weights.safetensors").read_bytes() == (smoke[0] / "weights.safetensors").read_bytes()
 
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
@@ -85,15 +91,15 @@ def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
         while not advanced(tmp_path, stopped_at) and process.poll() is None:
             time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.05))
+        time.sleep(rng.uniform(0, 0.03))
         process.kill()                                                          # SIGKILL where there are signals
         process.wait()
         stopped_at.append(saved_step(tmp_path))
     run(command)
-    assert 0 < stopped_at[0] < 3 * 23                                           # in the middle of the training
+    assert 0 < stopped_at[0] < STEPS                                           # in the middle of the training
     assert (tmp_path / "weights.safetensors").read_bytes() == expected
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "loss" in line] == list(range(3 * 23))
+    assert [line["step"] for line in lines if "loss" in line] == list(range(STEPS))
 
 
 def saved_step(folder):

@@ -359,7 +359,7 @@ def test_uniform_and_normal_distributions(dtype):
 
 
 def test_choices_have_their_probabilities():
-    n, p = 100_000, np.array([0.0, 5.0, 1.0, 0.0, 3.0, 1.0, 0.0], np.float32)
+    n, p = 100_000, np.array([0.0, 5.0, 1.0, 0.0, 3.0, 1.0, 0.0])
     counts = np.bincount(cpu.categorical(3, 0, p[None], n)[0], minlength=7)
     assert counts[p == 0].sum() == 0 and stats.chisquare(counts[p > 0], p[p > 0] / p.sum() * n).pvalue > 1e-3
     assert stats.chisquare(np.bincount(cpu.randint(3, 0, 0, 13, (n,)))).pvalue > 1e-3

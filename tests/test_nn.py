@@ -131,7 +131,7 @@ def test_names_that_cannot_be_registered(name):
 
 def test_only_the_right_kind_can_be_registered():
     block = Block()
-    with pytest.raises(TypeError, match="make it an nn.Parameter"):
+    with pytest.raises(TypeError, match=r"make it an nn.Parameter"):
         block.register_parameter("p", snn.ones(1))
     with pytest.raises(TypeError, match="make it a Tensor"):
         block.register_buffer("b", np.ones(1))
@@ -354,7 +354,7 @@ def test_lists_of_modules_change_like_lists(make):
     del net[1:]
     assert list(net) == [d] and net.pop() is d and len(net) == 0
     net += [a]
-    assert list(net + [b, c]) == [a, b, c] and list(net.extend(net)) == [a, a]
+    assert list(net + nn.ModuleList([b, c])) == [a, b, c] and list(net.extend(net)) == [a, a]
     for index in (2, -3):
         with pytest.raises(IndexError, match=f"index {index} is out of range for a {type(net).__name__} of 2"):
             net[index]

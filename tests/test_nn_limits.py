@@ -13,7 +13,7 @@ from scratchnn import nn
 def test_gains():
     assert nn.init.calculate_gain("linear") == nn.init.calculate_gain("conv2d") == nn.init.calculate_gain("sigmoid") == 1
     assert nn.init.calculate_gain("leaky_relu", 1) == 1 and nn.init.calculate_gain("relu") == math.sqrt(2)
-    with pytest.raises(ValueError, match="'step'.*tanh"):
+    with pytest.raises(ValueError, match=r"'step'.*tanh"):
         nn.init.calculate_gain("step")
 
 
@@ -115,7 +115,7 @@ def test_clip_grad_norm_by_the_largest_value():
     params = with_gradients([1.0, -8.0], [2.0])
     assert nn.utils.clip_grad_norm_(params, 4.0, norm_type=math.inf).item() == 8
     assert np.allclose(params[0].grad.array, [0.5, -4], rtol=1e-6) and np.allclose(params[1].grad.array, [1], rtol=1e-6)
-    with pytest.raises(ValueError, match="norm_type must be 2 or math.inf, got 1"):
+    with pytest.raises(ValueError, match=r"norm_type must be 2 or math.inf, got 1"):
         nn.utils.clip_grad_norm_(params, 4.0, norm_type=1)
 
 

@@ -15,20 +15,28 @@ def cases(operation):
     if operation.cases is not None:
         return operation.cases
     ruled = sum(name in operation.rules for name in operation.names)
-    return [pair[:2] for pair in PAIRS] if ruled == 2 and operation.promote else [((3, 4),) * ruled, ((),) * ruled, ((0, 2),) * ruled]
+    return (
+        [pair[:2] for pair in PAIRS] if ruled == 2 and operation.promote else [((3, 4),) * ruled, ((),) * ruled, ((0, 2),) * ruled]
+    )
 
 
 def fill(operation, case, rng):
     """The case with a float64 tensor for each shape that belongs to a differentiable parameter."""
+
     def value(i, spec):
         if operation.name_of(i) in operation.rules and spec is not None:
             return snn.tensor(rng.uniform(*operation.domain, spec), requires_grad=True)
         return snn.tensor(spec) if isinstance(spec, np.ndarray) and operation.name != "getitem" else spec
+
     return [value(i, spec) for i, spec in enumerate(case)]
 
 
-EVERY_CASE = [pytest.param(operation, case, id=f"{name}-{i}")
-              for name, operation in registry.items() if operation.rules for i, case in enumerate(cases(operation))]
+EVERY_CASE = [
+    pytest.param(operation, case, id=f"{name}-{i}")
+    for name, operation in registry.items()
+    if operation.rules
+    for i, case in enumerate(cases(operation))
+]
 
 
 @pytest.mark.parametrize("operation, case", EVERY_CASE)
@@ -49,9 +57,17 @@ def test_other_layouts_give_the_same(operation, case):
     rng = np.random.default_rng(1)
     args = fill(operation, case, rng)
     expected = run(operation, args)
-    for rearrange in (lambda a: np.asfortranarray(a), lambda a: a[..., ::-1].copy()[..., ::-1], lambda a: np.repeat(a, 2, -1)[..., ::2]):
-        moved = [snn.Tensor(rearrange(a.array) if a.ndim else a.array, a.requires_grad) if isinstance(a, snn.Tensor) and a.requires_grad else a
-                 for a in args]
+    for rearrange in (
+        lambda a: np.asfortranarray(a),
+        lambda a: a[..., ::-1].copy()[..., ::-1],
+        lambda a: np.repeat(a, 2, -1)[..., ::2],
+    ):
+        moved = [
+            snn.Tensor(rearrange(a.array) if a.ndim else a.array, a.requires_grad)
+            if isinstance(a, snn.Tensor) and a.requires_grad
+            else a
+            for a in args
+        ]
         for x, y in zip(run(operation, moved), expected, strict=True):
             np.testing.assert_array_equal(x, y)
 

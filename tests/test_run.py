@@ -218,7 +218,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     run = Run(options(tmp_path), model=model)
     run.save()
     model.weight.array[0, 0] = np.nan
-    with pytest.raises(FloatingPointError, match="parameter weight of model is not finite; .* of step 0"):
+    with pytest.raises(FloatingPointError, match=r"parameter weight of model is not finite; .* of step 0"):
         run.save()
     assert np.isfinite(checkpoint.load(tmp_path / "checkpoint.safetensors")["parts"]["model"]["weight"].array).all()
 

@@ -10,7 +10,8 @@ from scratchnn import nn
 
 torch = pytest.importorskip("torch")
 
-TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-6}, "float64": {"rtol": 1e-11, "atol": 1e-13}}
+# float32: torch computes 1 + erf(x) of GELU with an error of 6e-8, which x and a gradient of 3 multiply where the sum is near 0
+TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 5e-6}, "float64": {"rtol": 1e-11, "atol": 1e-13}}
 DTYPES = list(TOLERANCE)
 
 
@@ -282,6 +283,7 @@ def test_walks_have_torchs_order_and_names():
     lambda lib: lib.ModuleDict({"a": lib.Embedding(3, 2, padding_idx=1), "b": lib.LayerNorm((2, 3))}),
     lambda lib: lib.Sequential(), lambda lib: lib.ModuleList(), lambda lib: lib.Flatten(), lambda lib: lib.Unflatten(1, (2, 3)),
     lambda lib: lib.Linear(1, 2, bias=False), lambda lib: lib.CrossEntropyLoss(), lambda lib: lib.Identity(),
+    lambda lib: lib.LayerNorm(3, bias=False), lambda lib: lib.LayerNorm(3, elementwise_affine=False, eps=0.1),
 ])
 def test_printing_equals_torch(make):
     assert repr(make(nn)) == repr(make(torch.nn)).replace(", inplace=False", "")
@@ -328,7 +330,7 @@ def test_layers_start_like_torch(layer, args):
 @pytest.mark.parametrize("norm_type", [2.0, math.inf])
 @pytest.mark.parametrize("max_norm", [0.1, 1.0, 1000.0])
 def test_clip_grad_norm_equals_torch(max_norm, norm_type, dtype):
-    shapes = [(40, 30), (), (7,), (0, 3)]
+    shapes = [(40, 30), (), (7,)] + [(0, 3)] * (norm_type == 2)          # torch has no infinity norm of nothing
     mine = [nn.Parameter(snn.zeros(s, dtype=dtype)) for s in shapes]
     other = [torch.zeros(s, dtype=getattr(torch, dtype)) for s in shapes]
     for i, (p, q) in enumerate(zip(mine, other, strict=True)):

@@ -116,7 +116,7 @@ def elementwise(function, operands=1, parameters=0, result=None):
     name, kernels = function.__name__, []
 
     def compile_kernel():
-        form = dict(name=name, parameters="".join(f", p{i}" for i in range(parameters)), operands=", ".join("abc"[:operands]))
+        form = {"name": name, "parameters": "".join(f", p{i}" for i in range(parameters)), "operands": ", ".join("abc"[:operands])}
         task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{name}_task", globals(), f=function))
         driver = jit.generate(KERNEL.format(**form), f"{name}_kernel", globals(), task=task, parallel_for=jit.parallel_for)
         kernels.append(jit.jit(driver))

@@ -182,7 +182,8 @@ def randint(seed, offset, low, high, shape):
     if high <= low:
         raise ValueError(f"randint: high must be above low, got low={low}, high={high}")
     out = np.empty(shape, np.int64)
-    randint_kernel(out.reshape(-1), *_stream(seed, offset), np.uint64(int(low) & MASK), np.uint64(int(high) - int(low)), *_chunks(out.size, 2))
+    start, width = np.uint64(int(low) & MASK), np.uint64(int(high) - int(low))
+    randint_kernel(out.reshape(-1), *_stream(seed, offset), start, width, *_chunks(out.size, 2))
     return out
 
 

@@ -1,1 +1,70 @@
-"""The CPU wing: Numba kernels on NumPy arrays."""
+"""The reference wing: the obvious truth in NumPy and SciPy, without a JIT."""
+
+from kernels.reference.elementwise import (
+    abs,
+    add,
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+    ceil,
+    clamp,
+    cos,
+    div,
+    elu,
+    elu_backward,
+    eq,
+    erf,
+    exp,
+    expm1,
+    floor,
+    floor_divide,
+    ge,
+    gelu,
+    gelu_backward,
+    gelu_tanh,
+    gelu_tanh_backward,
+    gt,
+    isfinite,
+    isinf,
+    isnan,
+    le,
+    leaky_relu,
+    leaky_relu_backward,
+    log,
+    log1p,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    pow,
+    relu,
+    relu_backward,
+    remainder,
+    rsqrt,
+    sigmoid,
+    sigmoid_backward,
+    sign,
+    silu,
+    silu_backward,
+    sin,
+    softplus,
+    softplus_backward,
+    sqrt,
+    sub,
+    tanh,
+    tanh_backward,
+    where,
+)
+from kernels.reference.embedding import gather_rows, scatter_add_rows
+from kernels.reference.loss import cross_entropy, cross_entropy_backward
+from kernels.reference.matmul import matmul
+from kernels.reference.norm import layer_norm, layer_norm_backward
+from kernels.reference.optimizer import adagrad, adam, rmsprop, scale, sgd, squared_norms
+from kernels.reference.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
+from kernels.reference.reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, sum, var
+from kernels.reference.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward

@@ -46,7 +46,7 @@ maximum = _elementwise(np.maximum, 2)
 minimum = _elementwise(np.minimum, 2)
 neg = _elementwise(np.negative)
 abs = _elementwise(np.abs)
-sign = _elementwise(np.sign)
+sign = _elementwise(lambda x: np.where(x > 0, 1, np.where(x < 0, -1, 0)))
 clamp = _elementwise(lambda x, low, high: np.minimum(np.maximum(x, low), high))
 where = _elementwise(np.where, 3)
 

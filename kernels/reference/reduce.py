@@ -18,7 +18,8 @@ def _wide(x):
 
 def sum(x, dims=None, keepdim=False):
     """Sum; int64 for whole numbers and booleans."""
-    return _rounded(np.sum(x, axis=dims, keepdims=keepdim, dtype=_wide(x)), x)
+    with np.errstate(all="ignore"):
+        return _rounded(np.sum(x, axis=dims, keepdims=keepdim, dtype=_wide(x)), x)
 
 
 def mean(x, dims=None, keepdim=False):

@@ -86,19 +86,16 @@ class Module:
     # ---- attributes --------------------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        registries = [self.__dict__.get(r) for r in ("_parameters", "_modules", "_buffers")]
-        if registries[0] is None:
-            if isinstance(value, (Parameter, Module)):
+        parameters, modules, buffers = (self.__dict__.get(r) for r in ("_parameters", "_modules", "_buffers"))
+        if isinstance(value, (Parameter, Module)):
+            if parameters is None:
                 raise AttributeError(f"cannot assign {name!r} before {type(self).__name__}.__init__() called super().__init__()")
-            object.__setattr__(self, name, value)
+            own = parameters if isinstance(value, Parameter) else modules
+            self._forget(name, but=own)
+            own[name] = value
             return
-        for registry, kind in zip(registries, (Parameter, Module, Tensor), strict=True):
-            if isinstance(value, kind) and kind is not Tensor:
-                self._forget(name, but=registry)
-                registry[name] = value
-                return
-        for registry, kind in zip(registries, (Parameter, Module, Tensor), strict=True):
-            if name in registry:
+        for registry, kind in ((parameters, Parameter), (modules, Module), (buffers, Tensor)):
+            if registry and name in registry:
                 if value is not None and not isinstance(value, kind):
                     raise TypeError(f"cannot assign a {type(value).__name__} to {name!r}, which is a {kind.__name__} of "
                                     f"{type(self).__name__} ({kind.__name__} or None expected; del it first)")

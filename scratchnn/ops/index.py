@@ -24,7 +24,8 @@ def _is_basic(key):
     return all(not isinstance(k, np.ndarray) or k.dtype == bool for k in (key if isinstance(key, tuple) else (key,)))
 
 
-@op(view=True, cases=[((3, 4), (slice(None), np.array([0, 0, 2]))), ((3, 4), 1), ((4, 5), (slice(None, None, -2), None, 3)), ((3,), np.array([True, False, True]))])
+@op(view=True, cases=[((3, 4), (slice(None), np.array([0, 0, 2]))), ((3, 4), 1), ((4, 5), (slice(None, None, -2), None, 3)),
+                      ((3,), np.array([True, False, True]))])
 def getitem(x, key):
     """x[key]: slices (views), numbers, None, ..., boolean masks and integer arrays."""
     return np.asarray(x[key])

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 import kernels
+from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.op import op
 from scratchnn.ops.activation import sigmoid, softplus
 from scratchnn.ops.arithmetic import abs, clamp, maximum, where
@@ -15,7 +16,6 @@ from scratchnn.ops.index import gather, one_hot
 from scratchnn.ops.reduce import mean, sum
 from scratchnn.ops.shape import permute, reshape, unsqueeze
 from scratchnn.ops.softmax import softmax
-from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.tensor import Tensor
 
 
@@ -175,10 +175,8 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """target (log target - input), input being log-probabilities; "batchmean" divides the sum by the first size."""
-    if log_target:
-        losses = exp(target) * (target - input)
-    else:
-        losses = target * (log(where(target > 0, target, 1.0)) - input)
+    weights, logs = (exp(target), target) if log_target else (target, log(where(target > 0, target, 1.0)))
+    losses = weights * (logs - input)
     return sum(losses) / input.shape[0] if reduction == "batchmean" else _reduced(losses, reduction)
 
 

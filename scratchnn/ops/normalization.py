@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import kernels
+from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.op import op
 from scratchnn.ops.arithmetic import maximum
 from scratchnn.ops.reduce import mean, norm, sum
 from scratchnn.ops.shape import reshape
-from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.tensor import Tensor
 
 

@@ -23,8 +23,8 @@ class Adagrad(Optimizer):
         check("weight_decay", weight_decay, weight_decay >= 0)
         check("initial_accumulator_value", initial_accumulator_value, initial_accumulator_value >= 0)
         check("epsilon", eps, eps >= 0)
-        super().__init__(params, dict(lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay,
-                                      initial_accumulator_value=initial_accumulator_value, maximize=maximize))
+        super().__init__(params, {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay, "maximize": maximize,
+                                  "initial_accumulator_value": initial_accumulator_value})
 
     def _update(self, params, arrays, grads, group, step, first):
         sums = self._slot(params, "sum", group["initial_accumulator_value"])

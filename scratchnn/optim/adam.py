@@ -26,8 +26,8 @@ class Adam(Optimizer):
         check("beta parameter at index 0", betas[0], 0 <= betas[0] < 1, "in [0, 1)")
         check("beta parameter at index 1", betas[1], 0 <= betas[1] < 1, "in [0, 1)")
         check("weight_decay", weight_decay, weight_decay >= 0)
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize,
-                                      decoupled_weight_decay=decoupled_weight_decay))
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+                                  "maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay})
 
     def _update(self, params, arrays, grads, group, step, first):
         m, v = self._slot(params, "exp_avg"), self._slot(params, "exp_avg_sq")

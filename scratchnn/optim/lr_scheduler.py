@@ -286,8 +286,8 @@ def _one_cycle_phases(total, pct_start, three_phase):
     ends = [top, 2 * top, total - 1] if three_phase else [top, total - 1]
     rates = ["initial_lr", "max_lr", "initial_lr", "min_lr"] if three_phase else ["initial_lr", "max_lr", "min_lr"]
     momenta = ["max_momentum", "base_momentum", "max_momentum", "max_momentum"]
-    return [dict(end_step=end, start_lr=rates[i], end_lr=rates[i + 1], start_momentum=momenta[i], end_momentum=momenta[i + 1])
-            for i, end in enumerate(ends)]
+    return [{"end_step": end, "start_lr": rates[i], "end_lr": rates[i + 1],
+             "start_momentum": momenta[i], "end_momentum": momenta[i + 1]} for i, end in enumerate(ends)]
 
 
 class SequentialLR(LRScheduler):

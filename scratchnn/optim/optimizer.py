@@ -82,6 +82,7 @@ class Optimizer(ABC):
         """Update every parameter that has a gradient, in place. Returns what `closure`, called first if given, returned.
 
         All parameters of a group are updated by one call of a kernel, unless they differ in dtype or in their number of steps.
+        Raises ValueError for a gradient of another shape or dtype than its parameter.
         """
         loss = None
         if closure is not None:
@@ -101,6 +102,9 @@ class Optimizer(ABC):
         batches = defaultdict(list)
         for p in params:
             if p.grad is not None:
+                if p.grad.shape != p.shape or p.grad.dtype != p.dtype:
+                    raise ValueError(f"a parameter of shape {p.shape} and dtype {p.dtype} has a gradient of shape {p.grad.shape} "
+                                     f"and dtype {p.grad.dtype}")
                 state = self.state.get(p, {})
                 batches[p.dtype, state.get("step", 0), not state].append(p)
         return batches

@@ -26,8 +26,8 @@ class RMSprop(Optimizer):
         check("momentum", momentum, momentum >= 0)
         check("weight_decay", weight_decay, weight_decay >= 0)
         check("alpha", alpha, alpha >= 0)
-        super().__init__(params, dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered,
-                                      maximize=maximize))
+        super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum,
+                                  "centered": centered, "maximize": maximize})
 
     def _update(self, params, arrays, grads, group, step, first):
         squares = self._slot(params, "square_avg")

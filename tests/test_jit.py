@@ -1,0 +1,139 @@
+"""Compilation, cache, threads: each in processes of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import scratchnn as snn
+from kernels import jit
+from scratchnn import nn, optim
+
+ROOT = Path(__file__).parent.parent
+STEP = """
+import scratchnn as snn
+from scratchnn import nn, optim
+from kernels import jit
+snn.manual_seed(0)
+model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
+adam = optim.Adam(model.parameters(), 0.01)
+for _ in range(2):
+    loss = nn.functional.cross_entropy(model(snn.rand(5, 8)), snn.randint(0, 3, (5,)))
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+print(loss.item().hex(), jit.cache_statistics()["hits"], jit.cache_statistics()["misses"], jit.threading_layer)
+"""
+
+
+def python(code, path=ROOT, check=True, **variables):
+    """Standard output of a new Python process, which fails on any warning."""
+    environment = {**os.environ, "PYTHONPATH": str(path), **{k: str(v) for k, v in variables.items()}}
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, cwd=path, capture_output=True, text=True, timeout=300)
+    assert not check or result.returncode == 0, result.stderr
+    return result.stdout.split() if check else result
+
+
+def test_a_second_process_compiles_nothing_and_a_changed_file_is_never_served_stale(tmp_path):
+    copy = tmp_path / "project"
+    for package in ("kernels", "scratchnn"):
+        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+    cache = tmp_path / "cache"
+    loss, hits, misses, _ = python(STEP, copy, SCRATCHNN_CACHE=cache)
+    assert int(hits) == 0 and int(misses) > 10
+    again = python(STEP, copy, SCRATCHNN_CACHE=cache)
+    assert again[:3] == [loss, misses, "0"]
+
+    scalar = copy / "kernels" / "scalar.py"                   # a callee of every kernel, in another file than they
+    relu = 'return like(x, 0) if x <= 0 else x'
+    assert relu in scalar.read_text()
+    scalar.write_text(scalar.read_text().replace(relu, "return like(x, 0) if x <= 0 else x * like(x, 2)"))
+    os.utime(scalar, (0, 0))                                  # a date says nothing
+    changed = python(STEP, copy, SCRATCHNN_CACHE=cache)
+    assert changed[0] != loss and int(changed[1]) == 0
+
+
+def test_import_is_quick_and_loads_no_pictures():
+    code = "import time, numba; t = time.perf_counter(); import scratchnn; print(time.perf_counter() - t)"
+    seconds = [float(python(code, PYTHONDONTWRITEBYTECODE="")[0]) for _ in range(6)]
+    assert min(seconds) < 0.15, seconds
+    loaded = python("import sys, numba; before = set(sys.modules); import scratchnn, scratchnn.nn, scratchnn.optim; "
+                    "print(*{m.partition('.')[0] for m in set(sys.modules) - before})")
+    assert not {"matplotlib", "scipy", "PIL", "tqdm", "torch", "sklearn", "pandas"} & set(loaded)
+
+
+@pytest.mark.parametrize("threading", ["gomp", "numba", "serial"])
+def test_every_way_to_start_threads_gives_the_same(threading):
+    if threading == "gomp" and sys.platform != "linux":
+        pytest.skip("libgomp is used on Linux only")
+    code = """
+import numpy as np, kernels
+x = np.linspace(-3, 3, 300000, dtype=np.float32).reshape(300, 1000)
+y = kernels.matmul(kernels.tanh(x), x.T.copy())
+print(y.sum(dtype=float).hex(), kernels.sum(x).item().hex())
+"""
+    assert python(code, SCRATCHNN_THREADING=threading) == python(code, SCRATCHNN_NUM_THREADS=1)
+
+
+def test_the_reference_wing_runs_a_whole_step():
+    reference, cpu = python(STEP, SCRATCHNN_KERNELS="reference"), python(STEP)
+    assert abs(float.fromhex(reference[0]) - float.fromhex(cpu[0])) < 1e-5
+    assert reference[2] == "0"
+
+
+def test_a_forked_child_runs_serial_instead_of_hanging():
+    if not hasattr(os, "fork"):
+        pytest.skip("this platform has no fork")
+    code = """
+import os, numpy as np, kernels
+x = np.ones(200000, np.float32)
+kernels.exp(x)
+child = os.fork()
+if child == 0:
+    os._exit(0 if kernels.exp(x)[0] > 2.7 else 1)
+print(os.waitpid(child, 0)[1])
+"""
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert result.stdout.split() == ["0"], result.stderr
+
+
+@pytest.mark.parametrize("name, value", [("SCRATCHNN_KERNELS", "gpu"), ("SCRATCHNN_NUM_THREADS", "many"), ("SCRATCHNN_THREADING", "tbb")])
+def test_a_wrong_setting_is_refused(name, value):
+    result = python("import scratchnn", check=False, **{name: value})
+    assert result.returncode != 0 and f"{name}='{value}'" in result.stderr
+
+
+def test_another_packages_kernels_is_named(tmp_path):
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text("")
+    result = python(f"import sys; sys.path.append({str(ROOT)!r}); import scratchnn", tmp_path, check=False)
+    assert result.returncode != 0 and "fresh virtual environment" in result.stderr
+
+
+def test_training_is_bit_equal_on_one_and_two_threads():
+    def train(threads):
+        before = snn.get_num_threads()
+        snn.set_num_threads(threads)
+        try:
+            snn.manual_seed(3)
+            model = nn.Sequential(nn.Linear(300, 257), nn.LayerNorm(257), nn.GELU(), nn.Dropout(0.2), nn.Linear(257, 11))
+            adam = optim.AdamW(model.parameters(), 1e-2)
+            for _ in range(4):
+                loss = nn.functional.cross_entropy(model(snn.randn(200, 300)), snn.randint(0, 11, (200,)))
+                adam.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                adam.step()
+            return [p.array.copy() for p in model.parameters()]
+        finally:
+            snn.set_num_threads(before)
+
+    one, two = train(1), train(2)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert jit.threading_layer in ("gomp", "numba", "serial")
