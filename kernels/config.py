@@ -5,6 +5,7 @@
 | SCRATCHNN_KERNELS | cpu, reference | cpu | which wing runs NumPy arrays; `reference` is plain NumPy, for stepping through |
 | SCRATCHNN_NUM_THREADS | 1, 2, ... | the cores this process may use | threads of a kernel |
 | SCRATCHNN_THREADING | auto, gomp, numba, serial | auto | who starts the threads (kernels/jit.py) |
+| SCRATCHNN_SIMD | auto, avx512, avx2, neon | auto | shape of the register tiles of matrix products |
 | SCRATCHNN_CACHE | a folder | the user's cache folder | where compiled kernels are kept |
 | SCRATCHNN_DATA | a folder | the user's cache folder | where data sets are kept |
 | SCRATCHNN_MALLOPT | 0, 1 | 1 | keep freed memory in the process instead of returning it (Linux with glibc only) |
@@ -42,6 +43,7 @@ def _user_cache():
 
 KERNELS = _choice("SCRATCHNN_KERNELS", "cpu", "reference")
 THREADING = _choice("SCRATCHNN_THREADING", "auto", "gomp", "numba", "serial")
+SIMD = _choice("SCRATCHNN_SIMD", "auto", "avx512", "avx2", "neon")
 MALLOPT = _choice("SCRATCHNN_MALLOPT", "1", "0") == "1"
 NUM_THREADS = _threads()
 CACHE = Path(os.environ.get("SCRATCHNN_CACHE", _user_cache() / "scratchnn" / "jit"))

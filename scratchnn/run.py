@@ -33,9 +33,9 @@ from typing import Any
 import numpy as np
 
 from scratchnn import checkpoint
+from scratchnn.debug import find_nonfinite
 from scratchnn.device import Device
 from scratchnn.metrics.record import append_results
-from scratchnn.op import watchers
 from scratchnn.random import get_rng_state, set_rng_state
 from scratchnn.tensor import Tensor
 
@@ -112,9 +112,10 @@ class Run:
         self._path, self._log_path = self.out / "checkpoint.safetensors", self.out / "log.jsonl"
         self._earlier, self._started, self._saved_at, self._saved_step = 0.0, None, 0.0, None
         self._length, self._bar, self._signal = None, None, None
-        self._shown, self._lines, self._log_mode = {}, [], "a" if args.resume else "w"
+        self._shown, self._lines = {}, []
         self._config = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in NOT_COMPARED}, default=str))
         self._restored = self._load() if args.resume else None
+        self._log_mode = "a" if self._restored else "w"
 
     @property
     def seconds(self) -> float:
@@ -124,7 +125,10 @@ class Run:
     # -- the loop
 
     def epochs(self, n: int) -> Iterator[int]:
-        """The numbers of the epochs that are left of n. The first one may be continued in its middle: `batches` sees to it."""
+        """The numbers of the epochs that are left of n. The first one may be continued in its middle: `batches` sees to it.
+
+        A second loop goes on from where the first one ended. A loop left by `break` is not saved at its end.
+        """
         with self._running():
             self._length = n
             while self.epoch < n:
@@ -243,34 +247,22 @@ class Run:
         from tqdm import tqdm
         if self._restored:
             self._restore()
-        elif self._path.exists():                # of an earlier run: out of the way, lest --resume takes it for ours
+        elif self._saved_step is None and self._path.exists():     # of an earlier run, which --resume must not take for ours
             self._path.replace(self.out / "previous.safetensors")
         self._started = self._saved_at = time.perf_counter()
-        watch = self._watching() if self.args.find_nan else contextlib.nullcontext()
-        bar = tqdm(initial=self.step, unit="step", dynamic_ncols=True, disable=None)
+        watch = find_nonfinite() if self.args.find_nan else contextlib.nullcontext()
+        bar = tqdm(initial=self.step, unit=" steps", dynamic_ncols=True, disable=None)
         with watch, _signals(self._ask_to_stop), bar as self._bar:
             try:
                 yield
                 self.save()
+            except GeneratorExit:                # by an error in the body of the loop, or by `break`
+                saved = "nothing was saved" if self._saved_step is None else f"{self._path} is of step {self._saved_step}"
+                bar.write(f"the loop was left in step {self.step}; {saved}", file=sys.stderr)
+                raise
             finally:
                 self._earlier, self._started = self.seconds, None
                 self._write_log()
-
-    @contextlib.contextmanager
-    def _watching(self):
-        """Check every operation, also in backward(): the first to make something infinite or NaN of finite values is at fault."""
-        def watcher(op, args, call):
-            result = call()
-            if not _finite(result if isinstance(result, tuple) else (result,)) and _finite(args):
-                shapes = ", ".join(str(a.shape) for a in args if isinstance(a, Tensor))
-                raise FloatingPointError(f"step {self.step}: {op.name} of finite values, shapes {shapes}, gave one that is not")
-            return result
-
-        watchers.append(watcher)
-        try:
-            yield
-        finally:
-            watchers.remove(watcher)
 
     def _end_step(self):
         self.step += 1
@@ -318,9 +310,3 @@ def _signals(handler):
     finally:
         for number, old in before.items():
             signal.signal(number, old)
-
-
-def _finite(values):
-    """Whether all numbers among the values, and all elements of the Tensors, are finite."""
-    arrays = [v.array if isinstance(v, Tensor) else np.asarray(v) for v in values if isinstance(v, (Tensor, np.ndarray, float))]
-    return all(np.isfinite(a).all() for a in arrays)

@@ -13,6 +13,7 @@ import numpy as np
 import kernels
 from scratchnn.device import CPU, Device
 from scratchnn.grad_mode import is_grad_enabled
+from scratchnn.hooks import RemovableHandle
 
 
 class Tensor:
@@ -209,8 +210,8 @@ class Tensor:
         result.counter = self.counter
         return result
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call hook(gradient) when the gradient of this Tensor is known; it may return another one. Returns a remover."""
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call hook(gradient) when the gradient of this Tensor is known; it may return another one."""
         if not self.requires_grad:
             raise RuntimeError("a hook needs a tensor that requires a gradient")
         if self.grad_fn is None:
@@ -218,9 +219,9 @@ class Tensor:
         else:
             self.grad_fn.hooks = self.grad_fn.hooks or {}
             hooks = self.grad_fn.hooks.setdefault(self.index, {})
-        key = object()
-        hooks[key] = hook
-        return lambda: hooks.pop(key, None) and None
+        handle = RemovableHandle(hooks)
+        hooks[handle.id] = hook
+        return handle
 
     def retain_grad(self) -> None:
         """Store the gradient in .grad although this Tensor is a result."""

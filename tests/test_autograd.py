@@ -141,13 +141,13 @@ def test_only_needed_gradients_are_computed():
 def test_hooks_see_and_change_gradients():
     x, seen = leaf(3), []
     y = x * 2
-    remove = y.register_hook(lambda g: seen.append(g.array.copy()))
+    handle = y.register_hook(lambda g: seen.append(g.array.copy()))
     y.register_hook(lambda g: g * 10)
     x.register_hook(lambda g: g + 1)
     y.sum().backward()
     np.testing.assert_array_equal(seen[0], [1, 1, 1])
     np.testing.assert_array_equal(x.grad.array, [21, 21, 21])
-    remove()
+    handle.remove()
     (x * 2).sum().backward()
     assert len(seen) == 1
     z = x * 3

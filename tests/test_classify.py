@@ -83,6 +83,11 @@ def test_one_thread_gives_the_same_bits(smoke, tmp_path):
     assert (tmp_path / "weights.safetensors").read_bytes() == (smoke[0] / "weights.safetensors").read_bytes()
 
 
+def test_freshly_compiled_kernels_give_the_same_bits(smoke, tmp_path):
+    run(example(tmp_path / "out"), SCRATCHNN_CACHE=str(tmp_path / "cache"))
+    assert (tmp_path / "out" / "weights.safetensors").read_bytes() == (smoke[0] / "weights.safetensors").read_bytes()
+
+
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
     expected = (smoke[0] / "weights.safetensors").read_bytes()
     command, rng = example(tmp_path, "--save-every", "0", "--resume"), np.random.default_rng()

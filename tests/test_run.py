@@ -13,6 +13,7 @@ import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import checkpoint, data, nn, optim
 from scratchnn.checkpoint import CheckpointError
+from scratchnn.debug import NonFiniteError
 from scratchnn.run import Run, arguments
 
 # ---- checkpoints --------------------------------------------------------------------------------------------------------
@@ -205,12 +206,13 @@ def test_a_new_run_sets_the_old_checkpoint_aside(tmp_path):
     assert (tmp_path / "previous.safetensors").read_bytes() == content and not (tmp_path / "checkpoint.safetensors").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, capsys):
     with pytest.raises(FloatingPointError, match=r"step 5: loss is -inf; .*safetensors holds the last good state, of step 5"):
         train(options(tmp_path, save_every=0), poison=5)
     assert checkpoint.load(tmp_path / "checkpoint.safetensors")["step"] == 5
-    with pytest.raises(FloatingPointError, match=r"step 5: log of finite values, shapes \(\), gave one that is not"):
+    with pytest.raises(NonFiniteError, match=r"log\(x \(\)\) made 1 infinite of 1 values"):
         train(options(tmp_path, resume=True, find_nan=True), poison=5)
+    assert "the loop was left in step 5; " in capsys.readouterr().err
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
@@ -237,6 +239,21 @@ def test_a_loop_over_steps(tmp_path):
         count(options(tmp_path), stop=2)
     assert stopped.value.code == 143 and checkpoint.load(tmp_path / "checkpoint.safetensors")["step"] == 3
     assert count(options(tmp_path, resume=True)) == (6, 5.0)
+
+
+def test_a_second_loop_goes_on_and_keeps_the_checkpoint(tmp_path):
+    run = Run(options(tmp_path))
+    assert list(run.epochs(2)) == [0, 1] and list(run.epochs(5)) == [2, 3, 4] and not (tmp_path / "previous.safetensors").exists()
+    run = Run(options(tmp_path, resume=True))
+    assert list(run.epochs(2)) == [] and list(run.epochs(6)) == [5]
+
+
+def test_a_log_without_a_checkpoint_is_begun_anew(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 0, "loss": 1}\n{"st')
+    run = Run(options(tmp_path, resume=True))
+    for _ in run.steps(2):
+        run.log(loss=2)
+    assert run.history("loss")[1].tolist() == [2, 2]
 
 
 def test_batches_belong_into_epochs(tmp_path):

@@ -250,7 +250,7 @@ def network(lib):
                           lib.ModuleDict({"a": lib.Linear(16, 16)})["a"], lib.Sequential(lib.LeakyReLU(0.2), lib.Linear(16, 5)))
 
 
-def test_weights_go_to_torch_and_back():
+def test_state_dicts_fit_torch_both_ways():
     snn.manual_seed(0)
     mine, other = network(nn), network(torch.nn)
     assert list(mine.state_dict()) == list(other.state_dict()) and repr(mine) == repr(other)

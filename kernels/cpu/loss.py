@@ -24,9 +24,10 @@ def log_sum_exp_rows(x, lse, columns):
     for n in range(lse.size):
         part = slice(n * columns, (n + 1) * columns)
         row, out = x[part], shifted[part]
-        lse[n] = row_max(row)
+        highest = row_max(row)
         for c in range(out.size):
-            out[c] = row[c] - lse[n]
+            out[c] = row[c] - highest
+        lse[n] = highest
     exp_all(shifted, shifted)
     for n in range(lse.size):
         lse[n] += log(row_sum(shifted[n * columns:(n + 1) * columns]))
@@ -88,9 +89,9 @@ def cross_entropy_backward_task(chunk, g, x, lse, target, weight, dx, ignore_ind
     first, last = chunk * rows, min((chunk + 1) * rows, target.size)
     for n in range(first, last):
         part = slice(n * columns, (n + 1) * columns)
-        row, out = x[part], dx[part]
+        row, out, log_sum = x[part], dx[part], lse[n]
         for c in range(out.size):
-            out[c] = row[c] - lse[n]
+            out[c] = row[c] - log_sum
     here = dx[first * columns:last * columns]
     exp_all(here, here)
     for n in range(first, last):

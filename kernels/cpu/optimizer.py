@@ -18,8 +18,9 @@ def _each(name, kernel, lists, *numbers):
 
     Numbers take the parameter's dtype, booleans stay. All lists but the gradients (the second) are written to.
     """
-    if any(arrays is not None and len(arrays) != len(lists[0]) for arrays in lists):
-        raise ValueError(f"{name}: the lists hold {', '.join(str(len(a)) for a in lists if a is not None)} arrays; they must be equal")
+    lengths = [len(arrays) for arrays in lists if arrays is not None]
+    if min(lengths) != max(lengths):
+        raise ValueError(f"{name}: the lists hold {', '.join(map(str, lengths))} arrays; they must be of one length")
     for place, param in enumerate(lists[0]):
         arrays = [np.empty(0, param.dtype) if a is None else a[place] for a in lists]
         for a, given in zip(arrays, lists, strict=True):
@@ -78,25 +79,23 @@ def sgd(params, grads, buffers, lr, momentum=0.0, dampening=0.0, weight_decay=0.
 # ---- Adam -----------------------------------------------------------------------------------------------------------
 
 @inner
-def adam_task(chunk, p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, bias):
+def adam_task(chunk, p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, unbias):
     part = chunk_slice(chunk)
     p, g, m, v, highest = p[part], g[part], m[part], v[part], highest[part]
+    fresh1, fresh2 = like(rate, 1) - beta1, like(rate, 1) - beta2
     for i in range(p.size):
         d = g[i] + weight_decay * p[i]
-        m[i] = beta1 * m[i] + (like(rate, 1) - beta1) * d
-        v[i] = beta2 * v[i] + (like(rate, 1) - beta2) * d * d
-    scale = v
-    if highest.size > 0:
-        for i in range(p.size):
-            highest[i] = maximum(highest[i], v[i])
-        scale = highest
-    for i in range(p.size):
-        p[i] = shrink * p[i] - rate * m[i] / (math.sqrt(scale[i]) / bias + eps)
+        mean, square = beta1 * m[i] + fresh1 * d, beta2 * v[i] + fresh2 * d * d
+        m[i], v[i] = mean, square
+        if highest.size > 0:
+            square = maximum(highest[i], square)
+            highest[i] = square
+        p[i] = shrink * p[i] - rate * mean / (math.sqrt(square) * unbias + eps)
 
 
 @jit.jit
-def adam_kernel(p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, bias, chunks, threads):
-    parallel_for(adam_task, chunks, threads, (p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, bias))
+def adam_kernel(p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, unbias, chunks, threads):
+    parallel_for(adam_task, chunks, threads, (p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, unbias))
 
 
 def adam(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, lr, beta1, beta2, eps, weight_decay, step, decoupled):
@@ -108,7 +107,7 @@ def adam(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, lr, beta1, beta2
     """
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
     _each("adam", adam_kernel, (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs), lr / (1 - beta1 ** step), beta1, beta2, eps,
-          decay, shrink, math.sqrt(1 - beta2 ** step))
+          decay, shrink, 1 / math.sqrt(1 - beta2 ** step))
 
 
 # ---- RMSprop --------------------------------------------------------------------------------------------------------
@@ -138,7 +137,7 @@ def rmsprop_kernel(p, g, s, b, a, lr, alpha, eps, weight_decay, momentum, chunks
 
 
 def rmsprop(params, grads, square_avgs, buffers, grad_avgs, lr, alpha, eps, weight_decay, momentum):
-    """s = alpha s + (1 - alpha) d^2;  p -= lr d / (sqrt(s) + eps), with d = g + weight_decay p (Tieleman & Hinton 2012, lecture 6e).
+    """s = alpha s + (1 - alpha) d^2;  p -= lr d / (sqrt(s) + eps), with d = g + weight_decay p (Tieleman & Hinton 2012, lecture 6).
 
     With grad_avgs (centred, Graves 2013) the mean gradient's square is taken from s; with buffers the change is accumulated,
     b = momentum b + change. Each is None without it.

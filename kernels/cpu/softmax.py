@@ -67,7 +67,7 @@ def softmax_backward_kernel(g, y, dx, columns, rows, chunks, threads):
 
 
 def softmax_backward(g, y):
-    """y_i (g_i - sum_j g_j y_j): gradient of y = softmax(x) for the gradient g that arrives. Bytes: g, y read, the result written."""
+    """y_i (g_i - sum_j g_j y_j): gradient of y = softmax(x) for the gradient g that arrives. Bytes: g, y read, result written."""
     _check_same_shape("softmax_backward", g, y)
     return _over_rows(softmax_backward_kernel, g, y)
 

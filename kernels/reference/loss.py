@@ -6,7 +6,7 @@ from kernels.reference.reduce import logsumexp
 
 
 def _prepared(x, target, weight, ignore_index):
-    """(keep, class, weight): which rows count, their class (0 in the others), and the weights; IndexError if a target is no class."""
+    """(keep, class, weight): which rows count, their class (0 in the others), the weights; IndexError if a target is no class."""
     keep = target != ignore_index
     for t in target[keep]:
         if not 0 <= t < x.shape[1]:
@@ -30,9 +30,14 @@ def cross_entropy(x, target, weight=None, ignore_index=-100, label_smoothing=0.0
 
 
 def cross_entropy_backward(g, x, lse, target, weight=None, ignore_index=-100, label_smoothing=0.0):
-    """Gradient (N, C) of the losses for g (N,): g ((1 - e) w_t (p_c - [c = t]) + e / C (W p_c - w_c)), p = exp(x - lse), W = sum w."""
+    """Gradient (N, C) of the losses for g (N,): g ((1 - e) w_t (p_c - [c = t]) + e / C (W p_c - w_c)).
+
+    p = exp(x - lse) are the probabilities, W the sum of all weights; 0 where t is ignore_index.
+    """
     keep, t, w = _prepared(x, target, weight, ignore_index)
     p = np.exp(x.astype(np.float64) - lse[:, None])
     one_hot = np.arange(x.shape[1]) == t[:, None]
-    dx = (1 - label_smoothing) * w[t][:, None] * (p - one_hot) + label_smoothing / x.shape[1] * (np.sum(w) * p - w)
+    dx = (1 - label_smoothing) * w[t][:, None] * (p - one_hot)
+    if label_smoothing:
+        dx = dx + label_smoothing / x.shape[1] * (np.sum(w) * p - w)
     return np.where(keep[:, None], g[:, None] * dx, 0).astype(x.dtype)

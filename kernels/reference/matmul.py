@@ -2,13 +2,21 @@
 
 import numpy as np
 
+FUNCTIONS = {None: lambda x: x, "relu": lambda x: np.maximum(x, 0), "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh}
 
-def matmul(a, b):
-    """Product of matrices with the rules of NumPy and PyTorch: (..., M, K), (..., K, N) -> (..., M, N).
+
+def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
+    """a @ b, then + bias, then the activation, with the rules of NumPy and PyTorch: (..., M, K), (..., K, N) -> (..., M, N).
 
     Leading dimensions broadcast; a 1-D operand is a row on the left and a column on the right, and its dimension is dropped from
     the result. Floating products are summed in float64 and rounded once. ValueError if the shapes do not fit.
     """
-    if a.dtype.kind != "f":
-        return np.asarray(np.matmul(a, b))
-    return np.asarray(np.matmul(a, b, dtype=np.float64), a.dtype)
+    dtype = np.result_type(a, b)
+    result = np.matmul(a, b, dtype=np.float64 if dtype.kind == "f" else None)
+    if accumulate:
+        result = result + out
+    result = np.asarray(FUNCTIONS[activation](result if bias is None else result + bias), dtype)
+    if out is None:
+        return result
+    out[...] = result
+    return out

@@ -4,7 +4,10 @@ import numpy as np
 
 
 def sgd(params, grads, buffers, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, first=False):
-    """d = g + weight_decay p;  b = momentum b + (1 - dampening) d, or d at the first step;  p -= lr b, Nesterov: lr (d + momentum b)."""
+    """d = g + weight_decay p;  b = momentum b + (1 - dampening) d, or d at the first step;  p -= lr b.
+
+    Nesterov: p -= lr (d + momentum b). Without buffers p -= lr d.
+    """
     for i, (p, g) in enumerate(zip(params, grads, strict=True)):
         d = g + weight_decay * p
         if buffers is not None:
@@ -30,7 +33,10 @@ def adam(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, lr, beta1, beta2
 
 
 def rmsprop(params, grads, square_avgs, buffers, grad_avgs, lr, alpha, eps, weight_decay, momentum):
-    """s = alpha s + (1 - alpha) d^2;  p -= lr d / (sqrt(s) + eps); with grad_avgs centred, with buffers the change is accumulated."""
+    """s = alpha s + (1 - alpha) d^2;  p -= lr d / (sqrt(s) + eps), with d = g + weight_decay p.
+
+    With grad_avgs the mean gradient's square is taken from s; with buffers the change is accumulated.
+    """
     for i, (p, g, s) in enumerate(zip(params, grads, square_avgs, strict=True)):
         d = g + weight_decay * p
         s[...] = alpha * s + (1 - alpha) * d * d

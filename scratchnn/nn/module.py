@@ -8,34 +8,16 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count
 from typing import Any
 
 import numpy as np
 
 from scratchnn.device import Device
+from scratchnn.hooks import RemovableHandle
 from scratchnn.nn.parameter import Parameter
 from scratchnn.tensor import Tensor
 
 IncompatibleKeys = namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])
-
-
-class RemovableHandle:
-    """What registering a hook returns: remove() takes the hook away, and so does the end of a `with` block."""
-
-    _ids = count()
-
-    def __init__(self, hooks: dict[int, Callable]):
-        self._hooks, self.id = hooks, next(self._ids)
-
-    def remove(self) -> None:
-        self._hooks.pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.remove()
 
 
 class Module:

@@ -111,7 +111,6 @@ from scratchnn.ops.loss import (
     smooth_l1_loss,
 )
 from scratchnn.ops.normalization import cosine_similarity, layer_norm, layer_norm_backward, layer_norm_rows, normalize
-from scratchnn.ops.random import bernoulli, dropout, dropout_with, multinomial, normal, rand, randint, randn, randperm
 from scratchnn.ops.reduce import (
     all,
     amax,
@@ -130,6 +129,7 @@ from scratchnn.ops.reduce import (
     sum,
     var,
 )
+from scratchnn.ops.sampling import bernoulli, dropout, dropout_with, multinomial, normal, rand, randint, randn, randperm
 from scratchnn.ops.shape import (
     cat,
     chunk,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import kernels
 from scratchnn.op import op
 from scratchnn.ops.reduce import sum
@@ -43,8 +45,8 @@ def linear(x, weight, bias=None):
     """y = x W^T + b. Shapes: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
     if x.shape[-1:] != weight.shape[1:]:
         raise ValueError(f"linear: x {x.shape} does not fit weight {weight.shape}; the last dimension of x must be {weight.shape[1]}")
-    y = kernels.matmul(x.reshape(-1, weight.shape[1]), weight.T)
-    return (y if bias is None else kernels.add(y, bias)).reshape(*x.shape[:-1], weight.shape[0])
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return kernels.matmul(rows, weight.T, bias).reshape(*x.shape[:-1], weight.shape[0])
 
 
 @linear.vjp("x")
@@ -54,7 +56,8 @@ def _(g, weight):
 
 @linear.vjp("weight")
 def _(g, x):
-    return matmul(reshape(g, (-1, g.shape[-1])).mT, reshape(x, (-1, x.shape[-1])))
+    rows = math.prod(x.shape[:-1])
+    return matmul(reshape(g, (rows, g.shape[-1])).mT, reshape(x, (rows, x.shape[-1])))
 
 
 @linear.vjp("bias")

@@ -69,11 +69,11 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, i
         raise ValueError(f"cross_entropy: target {target.shape} {target.dtype} does not fit input {input.shape}; give class numbers of "
                          "input's shape without dimension 1, or probabilities of input's own shape")
     classes = input.shape[1] if input.ndim > 1 else input.shape[0]
-    rows = permute(input, (0, *range(2, input.ndim), 1)) if input.ndim > 2 else input
+    rows = input if input.ndim == 2 else reshape(permute(input, (0, *range(2, input.ndim), 1)) if input.ndim > 2 else input, (-1, classes))
     flat = target.long().reshape(-1)
-    losses, _ = cross_entropy_rows(reshape(rows, (-1, classes)), flat, weight, ignore_index, label_smoothing)
+    losses, _ = cross_entropy_rows(rows, flat, weight, ignore_index, label_smoothing)
     if reduction != "mean":
-        return _reduced(reshape(losses, target.shape), reduction)
+        return _reduced(losses if losses.shape == target.shape else reshape(losses, target.shape), reduction)
     return sum(losses) / _weight_of(flat, weight, ignore_index, input.dtype)
 
 
@@ -96,12 +96,14 @@ def _soft_cross_entropy(input, target, weight, reduction, label_smoothing):
 
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """-input[target], input being log-probabilities (N, C) or (N, C, d1, ...); options as in cross_entropy."""
+    if input.ndim == 1:
+        return nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction if reduction != "none" else "sum")
     kept = target != ignore_index
     index = where(kept, target, 0)
     factors = kept.to(input.dtype)
     if weight is not None:
         factors = factors * weight[index]
-    losses = -gather(input, 1, unsqueeze(index, 1)).squeeze(1) * factors
+    losses = where(kept, -gather(input, 1, unsqueeze(index, 1)).squeeze(1) * factors, 0.0)
     return sum(losses) / sum(factors) if reduction == "mean" else _reduced(losses, reduction)
 
 

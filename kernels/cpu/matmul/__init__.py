@@ -1,0 +1,78 @@
+"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, packed.py with simd.py the one that the library calls."""
+
+import math
+
+import numpy as np
+
+from kernels import jit
+from kernels.cpu.matmul.packed import ACTIVATIONS, matmul_kernel
+
+SMALL = 1 << 17      # multiplications below which one thread is faster
+
+
+def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
+    """a @ b, then + bias, then the activation: (..., M, K) (..., K, N) -> (..., M, N).
+
+    Leading dimensions broadcast; one-dimensional operands as in NumPy. Transposed views are read as they lie, without a copy.
+    bias         (N,) or None
+    activation   None, "relu", "sigmoid" or "tanh"
+    out          contiguous array for the result
+    accumulate   add the product to what is in `out`
+    FLOPs: 2 M N K for each pair of matrices.
+    """
+    shape, rows, columns = _result_shape(a, b)
+    a, b = a if rows else a[None], b if columns else b[:, None]
+    (M, K), N = a.shape[-2:], b.shape[-1]
+    c = np.empty(shape, np.result_type(a, b)) if out is None else out
+    if not c.size:
+        return c
+    if not K or c.dtype.kind != "f":
+        return _without_kernel(a, b, c, bias, activation, accumulate)
+    batch = shape[:len(shape) - rows - columns]
+    if b.ndim == 2 and a.ndim > 2:                           # one right operand for all: a single tall product
+        a, M, batch = a.reshape(-1, K), math.prod(batch) * M, ()
+    if batch:
+        a, b = np.broadcast_to(a, (*batch, M, K)), np.broadcast_to(b, (*batch, K, N))
+    (left, ta, lda), (right, tb, ldb) = _flat(a), _flat(b)
+    count = math.prod(batch)
+    threads = jit.threads(jit.SERIAL_BELOW if count * M * N * K > SMALL else 0)
+    none = np.empty(0, c.dtype)
+    matmul_kernel(left, M * K, ta, lda, right, K * N, tb, ldb, c.reshape(-1), count, M, N, K, accumulate, none if bias is None else bias,
+                  ACTIVATIONS.index(activation), threads)
+    return c
+
+
+def _result_shape(a, b):
+    """(shape of a @ b, whether a has rows, whether b has columns); ValueError with the rule if they do not fit."""
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"matmul: operands need at least one dimension, got shapes {a.shape} and {b.shape}")
+    rows, columns = a.ndim > 1, b.ndim > 1
+    if a.shape[-1] != b.shape[-2 if columns else 0]:
+        raise ValueError(f"matmul: {a.shape} times {b.shape} does not fit: the last dimension of the first must equal the "
+                         f"{'last but one' if columns else 'only one'} of the second")
+    batch = ()
+    if a.ndim > 2 or b.ndim > 2:
+        try:
+            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise ValueError(f"matmul: the leading dimensions of {a.shape} and {b.shape} do not broadcast") from None
+    return (*batch, *a.shape[-2:-1], *(b.shape[-1:] if columns else ())), rows, columns
+
+
+def _flat(x):
+    """(numbers in the order in which they lie, whether each matrix lies transposed, distance of its lines), copied if they have gaps."""
+    if x.flags.c_contiguous:
+        return x.reshape(-1), False, x.shape[-1]
+    turned = x.swapaxes(-1, -2)
+    if turned.flags.c_contiguous:
+        return turned.reshape(-1), True, turned.shape[-1]
+    return np.ascontiguousarray(x).reshape(-1), False, x.shape[-1]
+
+
+def _without_kernel(a, b, c, bias, activation, accumulate):
+    """Products of whole numbers, and sums over nothing, which NumPy does."""
+    if activation is not None:
+        raise ValueError("matmul: an activation needs floating-point operands and at least one column in the first")
+    product = np.matmul(a, b).reshape(c.shape)
+    c[...] = (c if accumulate else 0) + product + (0 if bias is None else bias)
+    return c

@@ -1,0 +1,186 @@
+"""Vector instructions for matrix products, as Numba intrinsics in LLVM's own language.
+
+LLVM vectorises simple loops by itself, but it does not keep a block of a matrix in registers. These intrinsics say exactly what the
+registers hold. Widths and tile shapes follow the host:
+
+    registers                  vector    tile of C (rows x vectors)    accumulators
+    AVX-512   32 x 64 bytes    64        12 x 2                        24
+    AVX2      16 x 32 bytes    32         6 x 2                        12
+    NEON      32 x 16 bytes    16         8 x 3                        24
+"""
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels import config
+
+SHAPES = {"avx512": (64, 12, 2), "avx2": (32, 6, 2), "neon": (16, 8, 3)}      # bytes of a vector, rows, vectors
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _host():
+    """The widest of SHAPES that this machine has, unless SCRATCHNN_SIMD names one."""
+    if config.SIMD != "auto":
+        return config.SIMD
+    features = llvm.get_host_cpu_features()
+    return "avx512" if features.get("avx512f") else "avx2" if features.get("avx2") and features.get("fma") else "neon"
+
+
+HOST = _host()
+VECTOR_BYTES, ROWS, VECTORS = SHAPES[HOST]
+HEIGHTS = {12: (12, 8, 4, 2, 1), 8: (8, 6, 4, 2, 1), 6: (6, 5, 4, 2, 1)}[ROWS]      # M rows are cut into tiles, the tallest first
+
+
+def _vector(array):
+    """LLVM's vector of the array's numbers, and the name that LLVM's functions give it."""
+    bits = array.dtype.bitwidth
+    count = VECTOR_BYTES * 8 // bits
+    return ir.VectorType(ir.FloatType() if bits == 32 else ir.DoubleType(), count), f"v{count}f{bits}"
+
+
+@intrinsic
+def lanes(typing_context, array):
+    """Numbers of the array's type in a vector, a constant."""
+    count = _vector(array)[0].count
+    return types.int64(array), lambda context, builder, signature, args: I64(count)
+
+
+def _data(context, builder, signature, args, i):
+    """Pointer to the first element of the array argument i."""
+    return cgutils.create_struct_proxy(signature.args[i])(context, builder, args[i]).data
+
+
+def _call(builder, name, result, *args):
+    """Call LLVM's intrinsic `name`."""
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
+    return builder.call(function, args)
+
+
+def product(rows, vectors):
+    """tile(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add): a tile of C in registers, over a block of k.
+
+    C[r, :] (+)= sum_k a[ao + k * rows + r] * b[bo + k * ldb + (0 .. width - 1)], r < rows, width = vectors * lanes
+
+    Each step loads `vectors` vectors of B, broadcasts `rows` numbers of packed A and does rows * vectors fused multiply-adds.
+    Only the first `columns` columns are written. `add` not zero adds to what is in C.
+    """
+    @intrinsic
+    def tile(typing_context, a, ao, b, bo, ldb, c, co, ldc, kb, columns, add):
+        vector, suffix = _vector(a)
+        L = vector.count
+
+        def codegen(context, builder, signature, args):
+            A, B, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5))
+            ao, bo, ldb, co, ldc, kb, columns, add = (args[i] for i in (1, 3, 4, 6, 7, 8, 9, 10))
+            total = _accumulate(builder, builder.gep(A, [ao]), builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors)
+            full = builder.icmp_signed("==", columns, I64(L * vectors))
+            adds = builder.icmp_signed("!=", add, add.type(0))
+            with builder.if_else(full) as (whole, edge):
+                for mask_needed, branch in ((False, whole), (True, edge)):
+                    with branch:
+                        masks = [_first_lanes(builder, columns, v * L, L) for v in range(vectors)] if mask_needed else [None] * vectors
+                        _store(builder, total, builder.gep(C, [co]), ldc, masks, adds, vector, suffix)
+            return context.get_dummy_value()
+
+        return types.void(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add), codegen
+
+    return tile
+
+
+def _accumulate(builder, a, b, ldb, kb, vector, suffix, rows, vectors):
+    """The loop over k; returns the accumulators as [row][vector]."""
+    L, zero = vector.count, ir.Constant(vector, [0.0] * vector.count)
+    before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("after_k")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k, ap, bp = (builder.phi(t) for t in (I64, a.type, b.type))
+    sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
+    for phi, start in ((k, I64(0)), (ap, a), (bp, b), *((s, zero) for row in sums for s in row)):
+        phi.add_incoming(start, before)
+    right = [builder.load(builder.bitcast(builder.gep(bp, [I64(v * L)]), vector.as_pointer()), align=4) for v in range(vectors)]
+    total = []
+    for r in range(rows):
+        left = _broadcast(builder, builder.load(builder.gep(ap, [I64(r)])), vector)
+        total.append([_call(builder, f"llvm.fma.{suffix}", vector, left, right[v], sums[r][v]) for v in range(vectors)])
+    following = builder.add(k, I64(1))
+    steps = ((k, following), (ap, builder.gep(ap, [I64(rows)])), (bp, builder.gep(bp, [ldb])))
+    for phi, value in (*steps, *((sums[r][v], total[r][v]) for r in range(rows) for v in range(vectors))):
+        phi.add_incoming(value, loop)
+    builder.cbranch(builder.icmp_signed("<", following, kb), loop, after)
+    builder.position_at_end(after)
+    return total
+
+
+def _broadcast(builder, number, vector):
+    undefined = ir.Constant(vector, ir.Undefined)
+    return builder.shuffle_vector(builder.insert_element(undefined, number, I32(0)), undefined,
+                                  ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count))
+
+
+def _first_lanes(builder, columns, start, L):
+    """Mask of the lanes start .. start + L - 1 that lie below `columns`."""
+    places = ir.Constant(ir.VectorType(I32, L), list(range(start, start + L)))
+    limit = _broadcast(builder, builder.trunc(columns, I32), ir.VectorType(I32, L))
+    return builder.icmp_signed("<", places, limit)
+
+
+def _store(builder, total, c, ldc, masks, adds, vector, suffix):
+    """Write the accumulators, or add them to what is there."""
+    zero = ir.Constant(vector, [0.0] * vector.count)
+    for r, row in enumerate(total):
+        start = builder.gep(c, [builder.mul(ldc, I64(r))])
+        for v, value in enumerate(row):
+            place = builder.bitcast(builder.gep(start, [I64(v * vector.count)]), vector.as_pointer())
+            mask = masks[v]
+            before = builder.block
+            with builder.if_then(adds):
+                old = (builder.load(place, align=4) if mask is None
+                       else _call(builder, f"llvm.masked.load.{suffix}.p0", vector, place, I32(4), mask, zero))
+                summed, added = builder.fadd(old, value), builder.block
+            result = builder.phi(vector)
+            result.add_incoming(value, before)
+            result.add_incoming(summed, added)
+            if mask is None:
+                builder.store(result, place, align=4)
+            else:
+                _call(builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), result, place, I32(4), mask)
+
+
+def transpose(rows=None):
+    """block(x, xo, ldx, y, yo, ldy): y[yo + c * ldy + r] = x[xo + r * ldx + c] for r < rows (None: lanes), c < lanes, by shuffles in registers.
+
+    Writes whole vectors: beyond the `rows` numbers of a column there is rubbish, which the next column's store covers.
+    """
+    @intrinsic
+    def block(typing_context, x, xo, ldx, y, yo, ldy):
+        vector, _ = _vector(x)
+        L = vector.count
+
+        def codegen(context, builder, signature, args):
+            X, Y = _data(context, builder, signature, args, 0), _data(context, builder, signature, args, 3)
+            xo, ldx, yo, ldy = args[1], args[2], args[4], args[5]
+
+            def line(base, start, ld, i):
+                return builder.bitcast(builder.gep(base, [builder.add(start, builder.mul(ld, I64(i)))]), vector.as_pointer())
+
+            lines = [builder.load(line(X, xo, ldx, r), align=4) if r < (rows or L) else ir.Constant(vector, ir.Undefined) for r in range(L)]
+            distance = L // 2
+            while distance:                                   # exchange ever smaller blocks across the diagonal
+                for i in range(L):
+                    if not i & distance:
+                        low, high = lines[i], lines[i + distance]
+                        keep = [c if not c & distance else c - distance + L for c in range(L)]
+                        swap = [c + distance if not c & distance else c + L for c in range(L)]
+                        lines[i], lines[i + distance] = (
+                            builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(I32, L), m)) for m in (keep, swap))
+                distance //= 2
+            for c in range(L):
+                builder.store(lines[c], line(Y, yo, ldy, c), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, xo, ldx, y, yo, ldy), codegen
+
+    return block
