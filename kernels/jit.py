@@ -88,10 +88,14 @@ def jit(function=None, *, sums=False):
 
 
 def inner(function=None, *, sums=False):
-    """Compile as part of the kernels that call it; needs no cache entry of its own."""
+    """Compile as part of the kernels that call it; needs no cache entry of its own.
+
+    Always inlined: a call to a function of its own could be answered by another copy of it in the process, optimised in another
+    place and rounding otherwise, so that a kernel just compiled and the same from the cache would differ in the last bit.
+    """
     if function is None:
         return lambda f: inner(f, sums=sums)
-    return njit(**(SUM_FLAGS if sums else FLAGS))(function)
+    return njit(forceinline=True, **(SUM_FLAGS if sums else FLAGS))(function)
 
 
 def generate(source, name, module, **names):
