@@ -46,8 +46,9 @@ from numba.extending import intrinsic
 
 from kernels import config
 
-# error_model="numpy": Python's check for division by zero stops vectorisation. fastmath=True would make isnan(nan) False.
-FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "nsz", "afn"}}
+# error_model="numpy": Python's check for division by zero stops vectorisation. Of the fast-math flags only those that keep numbers
+# honest: fastmath=True would make isnan(nan) False, "arcp" and "afn" make 1 / sqrt(0) NaN and 1 / sqrt(1) 0.9999999.
+FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 SUM_FLAGS = {**FLAGS, "fastmath": FLAGS["fastmath"] | {"reassoc"}}
 
 CHUNK = 16384          # elements in a chunk of a memory-bound kernel: 64 KiB of float32, half of a usual L1+L2 share
@@ -123,6 +124,27 @@ def like(typing_context, x, value):
     def codegen(context, builder, signature, args):
         return context.cast(builder, args[1], signature.args[1], signature.return_type)
     return x(x, value), codegen
+
+
+def _two_way(name):
+    """Intrinsic f(a, b) on LLVM's function `name` for floats, on a comparison for whole numbers and booleans."""
+    @intrinsic
+    def function(typing_context, a, b):
+        def codegen(context, builder, signature, args):
+            kind = signature.return_type
+            if isinstance(kind, types.Float):
+                shape = context.get_value_type(kind)
+                callee = cgutils.get_or_insert_function(builder.module, ir.FunctionType(shape, [shape, shape]), f"llvm.{name}.f{kind.bitwidth}")
+                return builder.call(callee, args)
+            compare = builder.icmp_signed if getattr(kind, "signed", False) else builder.icmp_unsigned
+            return builder.select(compare(">" if name == "maximum" else "<", *args), *args)
+        return a(a, a), codegen
+
+    function.__doc__ = f"The {name} of two numbers of one type; NaN if one is. Vectorised, unlike a comparison that minds NaN."
+    return function
+
+
+maximum, minimum = _two_way("maximum"), _two_way("minimum")
 
 
 # ---- threads --------------------------------------------------------------------------------------------------------

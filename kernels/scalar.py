@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from kernels import jit
 from kernels.jit import inner, like
 
 INV_SQRT2 = math.sqrt(0.5)
@@ -64,13 +65,13 @@ def pow(a, b):
 @inner
 def maximum(a, b):
     """The larger of two; NaN if either is."""
-    return a if a > b or a != a else b
+    return jit.maximum(a, b)
 
 
 @inner
 def minimum(a, b):
     """The smaller of two; NaN if either is."""
-    return a if a < b or a != a else b
+    return jit.minimum(a, b)
 
 
 @inner
@@ -249,13 +250,13 @@ def erf(x):
 @inner
 def floor(x):
     """Largest whole number not above x, in x's type."""
-    return like(x, math.floor(x))
+    return np.floor(x)
 
 
 @inner
 def ceil(x):
     """Smallest whole number not below x, in x's type."""
-    return like(x, math.ceil(x))
+    return np.ceil(x)
 
 
 # ---- activations and their gradients --------------------------------------------------------------------------------

@@ -67,4 +67,4 @@ from kernels.cpu.norm import layer_norm, layer_norm_backward
 from kernels.cpu.optimizer import adagrad, adam, rmsprop, scale, sgd, squared_norms
 from kernels.cpu.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
 from kernels.cpu.reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, sum, var
-from kernels.cpu.softmax import log_softmax, log_softmax_backward, row_chunks, softmax, softmax_backward
+from kernels.cpu.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward

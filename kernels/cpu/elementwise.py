@@ -81,7 +81,7 @@ def plan(name, *shapes):
     spans = [_span(s, shape) for s in shapes]
     ends = [stop for start, stop in spans if start < stop < len(full)]             # constant along the last dimensions
     split = min(ends) if ends else max(start for start, _ in spans)                # rows: full[:split], columns: full[split:]
-    columns = math.prod(full[split:]) if split else WIDTH
+    columns = max(1, math.prod(full[split:])) if split else WIDTH
     rows = math.prod(full[:split]) if split else math.prod(full) // WIDTH + 1
     layout, copies = (), []
     for i, (start, stop) in enumerate(spans):
@@ -131,10 +131,10 @@ def elementwise(function, operands=1, parameters=0, result=None):
         else:
             shape, columns, layout, copies = plan(name, *[a.shape for a in arrays])
         if copies:
-            arrays = [np.broadcast_to(a, shape) if i in copies else a for i, a in enumerate(arrays)]
+            arrays = [np.array(np.broadcast_to(a, shape)) if i in copies else a for i, a in enumerate(arrays)]
         y = np.empty(shape, result or last.dtype) if out is None else out
         kernel = kernels[0] if kernels else compile_kernel()
-        kernel(*[a.ravel() for a in arrays], y.reshape(-1), max(1, jit.CHUNK // columns), columns, layout, jit.threads(y.size),
+        kernel(*[a.reshape(-1) for a in arrays], y.reshape(-1), max(1, jit.CHUNK // columns), columns, layout, jit.threads(y.size),
                *[last.dtype.type(p) for p in args[operands:]])
         return y
 

@@ -176,8 +176,8 @@ def var(x, dims=None, correction=1, keepdim=False):
 
 
 def logsumexp(x, dims=None, keepdim=False):
-    """log(sum(exp(x))) over `dims`, the largest value taken out first so that nothing overflows."""
-    top = max(x, dims, keepdim=True)
+    """log(sum(exp(x))) over `dims`, the largest value taken out first so that nothing overflows; -inf over nothing."""
+    top = max(x, dims, keepdim=True) if _count(x, dims) else sum(x, dims, keepdim=True)
     top = np.where(np.isfinite(top), top, np.zeros_like(top))
     total = sum(elementwise.exp(elementwise.sub(x, top)), dims, keepdim)
     return elementwise.add(elementwise.log(total), top.reshape(total.shape))
