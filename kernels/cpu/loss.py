@@ -28,7 +28,7 @@ def log_sum_exp_rows(x, lse, columns):
         for c in range(out.size):
             out[c] = row[c] - highest
         lse[n] = highest
-    exp_all(shifted, shifted)
+    exp_all(shifted)
     for n in range(lse.size):
         lse[n] += log(row_sum(shifted[n * columns:(n + 1) * columns]))
 
@@ -93,7 +93,7 @@ def cross_entropy_backward_task(chunk, g, x, lse, target, weight, dx, ignore_ind
         for c in range(out.size):
             out[c] = row[c] - log_sum
     here = dx[first * columns:last * columns]
-    exp_all(here, here)
+    exp_all(here)
     for n in range(first, last):
         out, t = dx[n * columns:(n + 1) * columns], target[n]
         if t == ignore_index:

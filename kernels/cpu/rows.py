@@ -41,7 +41,7 @@ def row_dot(a, b):
 
 
 @inner
-def exp_all(x, y):
-    """y = exp(x), which may be the same array."""
+def exp_all(y):
+    """y = exp(y). In place: of two arrays that are the same, LLVM would not know that vectors are safe."""
     for i in range(y.size):
-        y[i] = exp(x[i])
+        y[i] = exp(y[i])

@@ -30,7 +30,7 @@ def softmax_task(chunk, x, y, rows, columns):
     part = slice(chunk * rows * columns, (chunk + 1) * rows * columns)
     x, y = x[part], y[part]
     subtract_row_max(x, y, columns)
-    exp_all(y, y)
+    exp_all(y)
     for start in range(0, y.size, columns):
         out = y[start:start + columns]
         scale = like(out[0], 1) / row_sum(out)
@@ -79,8 +79,8 @@ def log_softmax_task(chunk, x, y, rows, columns):
     part = slice(chunk * rows * columns, (chunk + 1) * rows * columns)
     x, y = x[part], y[part]
     subtract_row_max(x, y, columns)
-    powers = np.empty_like(y)
-    exp_all(y, powers)
+    powers = y.copy()
+    exp_all(powers)
     for start in range(0, y.size, columns):
         out = y[start:start + columns]
         log_sum = log(row_sum(powers[start:start + columns]))
@@ -102,7 +102,8 @@ def log_softmax(x):
 def log_softmax_backward_task(chunk, g, y, dx, rows, columns):
     part = slice(chunk * rows * columns, (chunk + 1) * rows * columns)
     g, dx = g[part], dx[part]
-    exp_all(y[part], dx)
+    dx[:] = y[part]
+    exp_all(dx)
     for start in range(0, dx.size, columns):
         grad, out = g[start:start + columns], dx[start:start + columns]
         total = row_sum(grad)
