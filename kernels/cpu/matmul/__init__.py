@@ -7,7 +7,7 @@ import numpy as np
 from kernels import jit
 from kernels.cpu.matmul.packed import ACTIVATIONS, matmul_kernel
 
-SMALL = 1 << 17      # multiplications below which one thread is faster
+SMALL, SMALL_ROW = 1 << 20, 1 << 17      # multiplications below which one thread is faster; for a single row
 
 
 def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
@@ -33,12 +33,13 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
         a, M, batch = a.reshape(-1, K), math.prod(batch) * M, ()
     if batch:
         a, b = np.broadcast_to(a, (*batch, M, K)), np.broadcast_to(b, (*batch, K, N))
+    if N == 1 < M and bias is None:                          # a column is the transpose of a row
+        a, b, M, N = b.swapaxes(-1, -2), a.swapaxes(-1, -2), N, M
     (left, ta, lda), (right, tb, ldb) = _flat(a), _flat(b)
     count = math.prod(batch)
-    threads = jit.threads(jit.SERIAL_BELOW if count * M * N * K > SMALL else 0)
-    none = np.empty(0, c.dtype)
-    matmul_kernel(left, M * K, ta, lda, right, K * N, tb, ldb, c.reshape(-1), count, M, N, K, accumulate, none if bias is None else bias,
-                  ACTIVATIONS.index(activation), threads)
+    threads = jit.threads(jit.SERIAL_BELOW if count * M * N * K > (SMALL_ROW if M == 1 else SMALL) else 0)
+    matmul_kernel(left, ta, lda, right, tb, ldb, c.reshape(-1), count, M, N, K, accumulate,
+                  np.empty(0, c.dtype) if bias is None else bias, ACTIVATIONS.index(activation), threads)
     return c
 
 

@@ -76,13 +76,8 @@ def product(rows, vectors):
             A, B, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5))
             ao, bo, ldb, co, ldc, kb, columns, add = (args[i] for i in (1, 3, 4, 6, 7, 8, 9, 10))
             total = _accumulate(builder, builder.gep(A, [ao]), builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors)
-            full = builder.icmp_signed("==", columns, I64(L * vectors))
-            adds = builder.icmp_signed("!=", add, add.type(0))
-            with builder.if_else(full) as (whole, edge):
-                for mask_needed, branch in ((False, whole), (True, edge)):
-                    with branch:
-                        masks = [_first_lanes(builder, columns, v * L, L) for v in range(vectors)] if mask_needed else [None] * vectors
-                        _store(builder, total, builder.gep(C, [co]), ldc, masks, adds, vector, suffix)
+            masks = [_first_lanes(builder, columns, v * L, L) for v in range(vectors)]
+            _store(builder, total, builder.gep(C, [co]), ldc, masks, builder.icmp_signed("!=", add, add.type(0)), vector, suffix)
             return context.get_dummy_value()
 
         return types.void(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add), codegen
@@ -134,19 +129,28 @@ def _store(builder, total, c, ldc, masks, adds, vector, suffix):
         start = builder.gep(c, [builder.mul(ldc, I64(r))])
         for v, value in enumerate(row):
             place = builder.bitcast(builder.gep(start, [I64(v * vector.count)]), vector.as_pointer())
-            mask = masks[v]
             before = builder.block
             with builder.if_then(adds):
-                old = (builder.load(place, align=4) if mask is None
-                       else _call(builder, f"llvm.masked.load.{suffix}.p0", vector, place, I32(4), mask, zero))
+                old = _call(builder, f"llvm.masked.load.{suffix}.p0", vector, place, I32(4), masks[v], zero)
                 summed, added = builder.fadd(old, value), builder.block
             result = builder.phi(vector)
             result.add_incoming(value, before)
             result.add_incoming(summed, added)
-            if mask is None:
-                builder.store(result, place, align=4)
-            else:
-                _call(builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), result, place, I32(4), mask)
+            _call(builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), result, place, I32(4), masks[v])
+
+
+@intrinsic
+def copy(typing_context, x, xo, y, yo):
+    """y[yo:yo + lanes] = x[xo:xo + lanes]"""
+    vector, _ = _vector(x)
+
+    def codegen(context, builder, signature, args):
+        source, target = (builder.bitcast(builder.gep(_data(context, builder, signature, args, i), [args[i + 1]]), vector.as_pointer())
+                          for i in (0, 2))
+        builder.store(builder.load(source, align=4), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(x, xo, y, yo), codegen
 
 
 def transpose(rows=None):
