@@ -127,6 +127,13 @@ def like(typing_context, x, value):
     return x(x, value), codegen
 
 
+@intrinsic
+def pointer(typing_context, address, model):
+    """The address as a pointer to numbers of the type of the array `model`, for numba.carray."""
+    kind = types.CPointer(model.dtype)
+    return kind(address, model), lambda context, builder, signature, args: builder.inttoptr(args[0], context.get_value_type(kind))
+
+
 def _two_way(name):
     """Intrinsic f(a, b) on LLVM's function `name` for floats, on a comparison for whole numbers and booleans."""
     @intrinsic
@@ -135,8 +142,8 @@ def _two_way(name):
             kind = signature.return_type
             if isinstance(kind, types.Float):
                 shape = context.get_value_type(kind)
-                callee = cgutils.get_or_insert_function(builder.module, ir.FunctionType(shape, [shape, shape]), f"llvm.{name}.f{kind.bitwidth}")
-                return builder.call(callee, args)
+                function_type = ir.FunctionType(shape, [shape, shape])
+                return builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.f{kind.bitwidth}"), args)
             compare = builder.icmp_signed if getattr(kind, "signed", False) else builder.icmp_unsigned
             return builder.select(compare(">" if name == "maximum" else "<", *args), *args)
         return a(a, a), codegen

@@ -45,9 +45,9 @@ def walk(roots, wanted, create_graph, retain_graph):
                 slots[index] = _hooked(hooks, slots[index])
             if wanted is not None:
                 arrived.update({(id(node), i): (node, g) for i, g in enumerate(slots) if (id(node), i) in wanted})
-            edges = node.edges if needed is None else [e for e in node.edges if id(e.target) in needed]
-            for edge, g in node.backward(slots[0] if node.outputs == 1 else tuple(slots), edges) if edges else ():
-                arrive(edge.target, edge.index, g)
+            edges = node.edges if needed is None else [e for e in node.edges if id(e[0]) in needed]
+            for target, index, g in node.backward(slots[0] if node.outputs == 1 else tuple(slots), edges) if edges else ():
+                arrive(target, index, g)
             if not retain_graph:
                 node.saved = None
         return {key: (t, _hooked(t.hooks, g) if isinstance(t, Tensor) else g) for key, (t, g) in arrived.items()}
@@ -68,10 +68,10 @@ def _nodes_towards(wanted, roots):
         node = stack.pop()
         if node.id not in nodes:
             nodes[node.id] = node
-            stack.extend(e.target for e in node.edges if not isinstance(e.target, Tensor))
+            stack.extend(target for target, *_ in node.edges if not isinstance(target, Tensor))
     towards = {key for key, _ in wanted}
     for _, node in sorted(nodes.items()):
-        if any(id(e.target) in towards for e in node.edges):
+        if any(id(target) in towards for target, *_ in node.edges):
             towards.add(id(node))
     return towards
 

@@ -97,13 +97,13 @@ def graph(output: Tensor, names: dict[str, Tensor] | None = None) -> str:
     lines = ["digraph {", "    rankdir=LR; node [fontname=Helvetica, shape=box, style=rounded]"]
     for node in _nodes(output):
         lines.append(f'    n{node.id} [label="{node.op.name}"]')
-        for edge in node.edges:
-            if isinstance(edge.target, Node):
-                lines.append(f'    n{edge.target.id} -> n{node.id} [label="{_size(edge.shape)}"]')
+        for target, _, shape, name, _ in node.edges:
+            if isinstance(target, Node):
+                lines.append(f'    n{target.id} -> n{node.id} [label="{_size(shape)}"]')
             else:
-                label = labels.get(id(edge.target), edge.name)
-                lines.append(f'    t{id(edge.target)} [label="{label}\\n{_size(edge.shape)}", shape=box, style=filled, fillcolor="#dce9f5"]')
-                lines.append(f"    t{id(edge.target)} -> n{node.id}")
+                label = labels.get(id(target), name) + "\\n" + _size(shape)
+                lines.append(f'    t{id(target)} [label="{label}", shape=box, style=filled, fillcolor="#dce9f5"]')
+                lines.append(f"    t{id(target)} -> n{node.id}")
     return "\n".join([*lines, "}"])
 
 
@@ -118,7 +118,7 @@ def _nodes(output: Tensor) -> list[Node]:
         node = stack.pop()
         if node.id not in found:
             found[node.id] = node
-            stack.extend(e.target for e in node.edges if isinstance(e.target, Node))
+            stack.extend(target for target, *_ in node.edges if isinstance(target, Node))
     return [found[i] for i in sorted(found)]
 
 
@@ -134,14 +134,16 @@ def draw_graph(output: Tensor, path, names: dict[str, Tensor] | None = None) -> 
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(min(columns) - 0.6, max(columns) + 0.6), ylim=(min(rows) - 0.6, max(rows) + 0.6))
     axes.axis("off")
+    box = {"boxstyle": "round", "fc": "white", "ec": "#555"}
+    style = {"ha": "center", "va": "center", "fontsize": 8}
+    arrow = {"arrowstyle": "->", "color": "#999", "shrinkA": 16, "shrinkB": 16, "zorder": 0}
     for node in nodes:
-        axes.text(*place[id(node)], node.op.name, ha="center", va="center", fontsize=8, bbox={"boxstyle": "round", "fc": "white", "ec": "#555"})
-        for e in node.edges:
-            axes.annotate("", place[id(node)], place[id(e.target)], zorder=0,
-                          arrowprops={"arrowstyle": "->", "color": "#999", "shrinkA": 16, "shrinkB": 16, "zorder": 0})
-            if not isinstance(e.target, Node):
-                label = f"{labels.get(id(e.target), e.name)}\n{_size(e.shape)}"
-                axes.text(*place[id(e.target)], label, ha="center", va="center", fontsize=7, bbox={"boxstyle": "round", "fc": "#dce9f5", "ec": "#9bb8d3"})
+        axes.text(*place[id(node)], node.op.name, bbox=box, **style)
+        for target, _, shape, name, _ in node.edges:
+            axes.annotate("", place[id(node)], place[id(target)], zorder=0, arrowprops=arrow)
+            if not isinstance(target, Node):
+                label = f"{labels.get(id(target), name)}\n{_size(shape)}"
+                axes.text(*place[id(target)], label, bbox={**box, "fc": "#dce9f5", "ec": "#9bb8d3"}, **style)
     figure.savefig(path, dpi=130)
 
 
@@ -149,14 +151,14 @@ def _places(nodes):
     """(column, row) of each node and leaf by id: a node one column after the last of its inputs, leaves below."""
     place, filled = {}, defaultdict(int)
     for node in nodes:
-        column = 1 + max((place[id(e.target)][0] for e in node.edges if isinstance(e.target, Node)), default=0)
+        column = 1 + max((place[id(target)][0] for target, *_ in node.edges if isinstance(target, Node)), default=0)
         place[id(node)] = column, -filled[column]
         filled[column] += 1
     depth = max(filled.values(), default=0)
     for node in nodes:
-        for e in node.edges:
-            if id(e.target) not in place:
+        for target, *_ in node.edges:
+            if id(target) not in place:
                 column = place[id(node)][0] - 0.4
-                place[id(e.target)] = column, -depth - filled[column]
+                place[id(target)] = column, -depth - filled[column]
                 filled[column] += 1
     return place

@@ -66,6 +66,7 @@ class Op:
         self.operands = required if promote is True else int(promote)
         self.constant = set(constant)
         self.rules: dict[str, Rule] = {}
+        self.plans: dict[tuple, Plan] = {}
         registry[self.name] = self
 
     def __repr__(self):
@@ -79,6 +80,7 @@ class Op:
         def register(function):
             rule = Rule(self, names, function)
             self.rules.update(dict.fromkeys(names, rule))
+            self.plans.clear()
             return function
         return register
 
@@ -106,7 +108,7 @@ class Op:
             raise self._not_a_tensor(args) or error from error
         shares = self.view and isinstance(args[0], Tensor) and np.may_share_memory(result, arrays[0])
         counter = args[0].counter if shares else [0]
-        node = Node(self, args, needing, result, counter) if needing and self.rules and grad_mode.enabled else None
+        node = Node(self, args, tuple(needing), result, counter) if needing and self.rules and grad_mode.enabled else None
         if isinstance(result, tuple):
             return tuple([_wrap(r, node, i, counter) for i, r in enumerate(result)])
         return _wrap(result, node, 0, counter)
@@ -156,74 +158,89 @@ class Rule:
             raise TypeError(f"derivative of {operation.name} names {unknown}; known are g, y, y0, y1, ... and {sorted(known)}")
 
 
+class Plan:
+    """What one pattern of inputs that need a gradient takes: worked out once for each operation and pattern.
+
+    edges   (parameter, position) of each such input
+    keep    (name, function) of everything that the derivatives want: function(args, result, counter) gives what is kept
+    """
+
+    def __init__(self, operation, needing):
+        self.edges, self.keep = [], []
+        for i in needing:
+            name = operation.name_of(i)
+            if name in operation.rules:
+                self.edges.append((name, i))
+            elif name not in operation.constant:
+                raise RuntimeError(f"{operation.name} has no derivative with respect to {name!r}; detach() it if it is a constant")
+        wants = dict.fromkeys(w for name, _ in self.edges for w in operation.rules[name].wants if w != "needs")
+        self.keep = [(want, _keeper(operation, want)) for want in wants]
+
+
+def _keeper(operation, want):
+    """function(args, result, counter) -> what a derivative will get under the name `want`.
+
+    Tensors are kept with their version, results as arrays: keeping the Tensor that is returned would close a reference cycle.
+    """
+    aspect = _ASPECTS.get(want[-6:])
+    name = want[:-6] if aspect else want
+    if name not in operation.names:
+        index = int(want[1:] or 0)
+        return lambda args, result, counter: _Result(result[index] if isinstance(result, tuple) else result, index, counter)
+    i = operation.names.index(name)
+    if operation.variadic and i == len(operation.names) - 1:
+        return lambda args, result, counter: [aspect(a.array) for a in args[i:]]
+    if aspect:
+        return lambda args, result, counter: aspect(args[i].array if isinstance(args[i], Tensor) else args[i])
+    return lambda args, result, counter: _Argument(args[i]) if isinstance(args[i], Tensor) else args[i]
+
+
 class Node:
-    """One application of an operation, kept for the backward pass: where gradients go, and what the derivatives need."""
+    """One application of an operation, kept for the backward pass: where gradients go, and what the derivatives need.
+
+    edges   (target, output index of the target, shape, parameter, position) of each input that needs a gradient; the target is the
+            node that made the input, or the input itself if it is a leaf
+    """
 
     __slots__ = ("__weakref__", "edges", "hooks", "id", "op", "outputs", "saved")
 
     def __init__(self, operation, args, needing, result, counter):
+        plan = operation.plans.get(needing)
+        if plan is None:
+            plan = operation.plans[needing] = Plan(operation, needing)
         self.op, self.id, self.hooks = operation, next(_ids), None
         self.outputs = len(result) if isinstance(result, tuple) else 1
-        self.edges, self.saved = [], {}
-        for i in needing:
-            name = operation.name_of(i)
-            rule = operation.rules.get(name)
-            if rule is not None:
-                self.edges.append(Edge(name, i, args[i]))
-                for want in rule.wants:
-                    if want not in self.saved and want != "needs":
-                        self.saved[want] = _keep(operation, want, args, result, counter)
-            elif name not in operation.constant:
-                raise RuntimeError(f"{operation.name} has no derivative with respect to {name!r}; detach() it if it is a constant")
+        self.edges = [(args[i].grad_fn or args[i], args[i].index, args[i].array.shape, name, i) for name, i in plan.edges]
+        self.saved = {want: keep(args, result, counter) for want, keep in plan.keep}
 
     def __repr__(self):
         return f"<{self.op.name} backward>"
 
     def backward(self, g, wanted):
-        """(edge, gradient) for each of the edges in `wanted`; g is a Tensor, a tuple if the operation has several results."""
+        """(target, index, gradient) for each of the edges in `wanted`; g is a Tensor, a tuple if the operation has several results."""
         if self.saved is None:
             raise RuntimeError(f"the values that the gradient of {self.op.name} needs were freed by an earlier backward(); "
                                "pass retain_graph=True to that one to go through the graph twice")
-        values = {name: kept.restore(self, name) if isinstance(kept, (_Argument, _Result)) else kept for name, kept in self.saved.items()}
-        asked, found = {edge.name for edge in wanted}, {}
-        for edge in wanted:
-            if edge.name not in found:
-                rule = self.op.rules[edge.name]
-                values["needs"] = tuple(n in asked for n in rule.of)
-                result = rule.function(g, *[values[w] for w in rule.wants])
-                found.update(zip(rule.of, result, strict=True) if len(rule.of) > 1 else ((edge.name, result),))
-        gradients = []
-        for edge in wanted:
-            value = found[edge.name]
+        found, gradients = {}, []
+        for target, index, shape, name, position in wanted:
+            if name not in found:
+                rule = self.op.rules[name]
+                values = rule.function(g, *[self._value(want, wanted, rule) for want in rule.wants])
+                found.update(zip(rule.of, values, strict=True) if len(rule.of) > 1 else ((name, values),))
+            value = found[name]
             if isinstance(value, (list, tuple)):                       # one gradient for each of *tensors
-                value = value[edge.position - len(self.op.names) + 1]
+                value = value[position - len(self.op.names) + 1]
             if value is not None:
-                gradients.append((edge, value if value.shape == edge.shape else sum_to(value, edge.shape)))
+                gradients.append((target, index, value if value.array.shape == shape else sum_to(value, shape)))
         return gradients
 
-
-class Edge:
-    """Where one gradient of a node goes: `target` is the node that made the argument, or the argument itself if it is a leaf."""
-
-    __slots__ = ("index", "name", "position", "shape", "target")
-
-    def __init__(self, name, position, argument):
-        self.name, self.position, self.shape = name, position, argument.array.shape
-        self.target, self.index = (argument, 0) if argument.grad_fn is None else (argument.grad_fn, argument.index)
-
-
-def _keep(operation, want, args, result, counter):
-    """What a derivative will get under the name `want`."""
-    aspect = _ASPECTS.get(want[-6:])
-    name = want[:-6] if aspect else want
-    if name in operation.names:
-        i = operation.names.index(name)
-        if operation.variadic and i == len(operation.names) - 1:
-            return [aspect(a.array) for a in args[i:]]
-        value = args[i]
-        return aspect(getattr(value, "array", value)) if aspect else _Argument(value) if isinstance(value, Tensor) else value
-    index = int(want[1:] or 0)
-    return _Result(result[index] if isinstance(result, tuple) else result, index, counter)
+    def _value(self, want, wanted, rule):
+        """What a derivative gets under the name `want`."""
+        if want == "needs":
+            asked = {name for *_, name, _ in wanted}
+            return tuple(name in asked for name in rule.of)
+        kept = self.saved[want]
+        return kept.restore(self, want) if isinstance(kept, (_Argument, _Result)) else kept
 
 
 class _Argument:
@@ -235,12 +252,13 @@ class _Argument:
         self.tensor, self.version = tensor, tensor.counter[0]
 
     def restore(self, node, name):
-        _check_version(node, name, self.tensor.shape, self.tensor.counter[0] - self.version)
+        if self.tensor.counter[0] != self.version:
+            _complain(node, name, self.tensor.shape, self.tensor.counter[0] - self.version)
         return self.tensor
 
 
 class _Result:
-    """A kept result. The Tensor around it is made anew: keeping the one that was returned would close a reference cycle."""
+    """A kept result; the Tensor around it is made anew for the derivative."""
 
     __slots__ = ("array", "counter", "index", "version")
 
@@ -248,22 +266,24 @@ class _Result:
         self.array, self.index, self.counter, self.version = array, index, counter, counter[0]
 
     def restore(self, node, name):
-        _check_version(node, "its result", self.array.shape, self.counter[0] - self.version)
+        if self.counter[0] != self.version:
+            _complain(node, "its result", self.array.shape, self.counter[0] - self.version)
         return _wrap(self.array, node, self.index, self.counter)
 
 
-def _check_version(node, name, shape, changes):
-    if changes:
-        raise RuntimeError(f"the gradient of {node.op.name} needs {name} (shape {tuple(shape)}), which was changed in place "
-                           f"{changes} time(s) since; change a clone() instead, or change it after backward()")
+def _complain(node, name, shape, changes):
+    raise RuntimeError(f"the gradient of {node.op.name} needs {name} (shape {tuple(shape)}), which was changed in place {changes} time(s) "
+                       "since; change a clone() instead, or change it after backward()")
 
 
 def _wrap(array, node, index, counter):
-    differentiable = node is not None and array.dtype.kind == "f"
-    tensor = Tensor(array, differentiable)
-    tensor.counter = counter
-    if differentiable:
-        tensor.grad_fn, tensor.index = node, index
+    """A Tensor for a result."""
+    tensor = Tensor.__new__(Tensor)
+    tensor.array, tensor.counter, tensor.grad, tensor.hooks = array, counter, None, None
+    if node is not None and array.dtype.kind == "f":
+        tensor.requires_grad, tensor.grad_fn, tensor.index = True, node, index
+    else:
+        tensor.requires_grad, tensor.grad_fn, tensor.index = False, None, 0
     return tensor
 
 
@@ -303,12 +323,10 @@ def _promote(a, b):
 
 def promoted(operation, args):
     """The arguments with their operands in one dtype; numbers become arrays of no dimension."""
+    if _all_alike(args, operation.operands):
+        return args
     operands = [a if isinstance(a, (Tensor, np.ndarray, bool, int, float)) else _as_operand(operation, i, a)
                 for i, a in enumerate(args[:operation.operands])]
-    first = operands[0]
-    if isinstance(first, Tensor) and first.array.dtype.kind == "f" and all(
-            isinstance(a, Tensor) and a.array.dtype is first.array.dtype for a in operands):
-        return args
     dtype = result_type(*operands)
     if operation.floating and dtype.kind != "f":
         dtype = np.dtype(np.float32)
@@ -318,6 +336,17 @@ def promoted(operation, args):
         else:
             operands[i] = np.asarray(a, dtype)
     return (*operands, *args[operation.operands:])
+
+
+def _all_alike(args, count):
+    """Whether the first `count` arguments are Tensors of one floating dtype: nearly always, so it is found out quickly."""
+    dtype = None
+    for i in range(count):
+        a = args[i]
+        if not isinstance(a, Tensor) or (a.array.dtype is not dtype and (dtype is not None or a.array.dtype.kind != "f")):
+            return False
+        dtype = a.array.dtype
+    return True
 
 
 def _as_operand(operation, position, value):

@@ -1,71 +1,106 @@
-"""Steps of the optimisers, the norm of all gradients, and scaling: one call over lists of arrays, in place.
+"""Steps of the optimisers, the norm of all gradients, and scaling: one call and one region for all arrays, in place.
 
-All arrays of one parameter (gradient and state) have its shape and dtype. Formulas are those of torch.optim.
-Bytes: parameter and state read and written, gradient read.
+A step gets lists of arrays (parameters, gradients, state). Their addresses go into a table; a chunk of the work finds its array in
+the table, and then its part of it. All arrays at one place of the lists have one shape. Formulas are those of torch.optim.
+Bytes: parameter and state read and written, gradient read; no temporaries.
 """
 
 import math
 
+import numba
 import numpy as np
 
 from kernels import jit
 from kernels.jit import inner, like, parallel_for
 from kernels.scalar import maximum
 
+CHUNK = jit.CHUNK
 
-def _each(name, kernel, lists, *numbers):
-    """Run kernel(*flat arrays, *numbers) for the arrays at each place of the lists; a list may be None (no such state).
 
-    Numbers take the parameter's dtype, booleans stay. All lists but the gradients (the second) are written to.
+def _table(name, lists):
+    """(addresses [list, place], sizes, number of the first chunk of each place, chunks, copies) of lists of arrays.
+
+    A list may be None (no such state): its addresses are 0. Arrays that are not contiguous are copied: `copies` are (array, copy).
     """
-    lengths = [len(arrays) for arrays in lists if arrays is not None]
-    if min(lengths) != max(lengths):
-        raise ValueError(f"{name}: the lists hold {', '.join(map(str, lengths))} arrays; they must be of one length")
-    for place, param in enumerate(lists[0]):
-        arrays = [np.empty(0, param.dtype) if a is None else a[place] for a in lists]
-        for a, given in zip(arrays, lists, strict=True):
-            if given is not None and (a.shape != param.shape or a.dtype != param.dtype):
-                raise ValueError(f"{name}: parameter {place} is {param.dtype} {param.shape}, but its gradient or state is "
-                                 f"{a.dtype} {a.shape}")
-        flat = [a.ravel() for a in arrays]                                       # a view where contiguous
-        typed = [n if isinstance(n, bool) else param.dtype.type(n) for n in numbers]
-        kernel(*flat, *typed, *_chunks(param.size))
-        for i, (a, f) in enumerate(zip(arrays, flat, strict=True)):
-            if i != 1 and not a.flags.c_contiguous:
-                a[...] = f.reshape(a.shape)
+    lengths = {len(arrays) for arrays in lists if arrays is not None}
+    if len(lengths) > 1:
+        raise ValueError(f"{name}: the lists hold {', '.join(map(str, sorted(lengths)))} arrays; they must be of one length")
+    first, copies, table = lists[0], [], np.zeros((len(lists), len(lists[0])), np.int64)
+    for row, arrays in enumerate(lists):
+        for place, array in enumerate(arrays or ()):
+            if array.shape != first[place].shape or array.dtype != first[0].dtype:
+                raise ValueError(f"{name}: array {place} of list {row} is {array.dtype} {array.shape}, but {first[0].dtype} "
+                                 f"{first[place].shape} is needed")
+            if not array.flags.c_contiguous:
+                copies.append((array, np.ascontiguousarray(array)))
+                array = copies[-1][1]
+            table[row, place] = array.__array_interface__["data"][0]
+    sizes = np.array([a.size for a in first], np.int64)
+    ends = np.cumsum((sizes + CHUNK - 1) // CHUNK)
+    return table, sizes, np.concatenate(([0], ends[:-1])), int(ends[-1]), copies
 
 
-def _chunks(size):
-    return (size + jit.CHUNK - 1) // jit.CHUNK, jit.threads(size)
+def _step(name, kernel, lists, *numbers):
+    """Run an optimiser's kernel over lists of arrays. Numbers take the arrays' dtype, booleans stay."""
+    if not lists[0]:
+        return
+    table, sizes, firsts, chunks, copies = _table(name, lists)
+    dtype = lists[0][0].dtype
+    typed = [n if isinstance(n, bool) else dtype.type(n) for n in numbers]
+    kernel(table, sizes, firsts, np.empty(0, dtype), *typed, chunks, jit.threads(chunks * CHUNK))
+    for array, copy in copies:
+        array[...] = copy
 
 
 @inner
-def chunk_slice(chunk):
-    return slice(chunk * jit.CHUNK, (chunk + 1) * jit.CHUNK)
+def locate(chunk, sizes, firsts):
+    """(place of the array that a chunk belongs to, where in it the chunk starts, its size)."""
+    low, high = 0, firsts.size - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if firsts[middle] <= chunk:
+            low = middle
+        else:
+            high = middle - 1
+    start = (chunk - firsts[low]) * CHUNK
+    return low, start, min(CHUNK, sizes[low] - start)
+
+
+@inner
+def part(table, row, place, start, size, model):
+    """`size` numbers from `start` of the array in a row of the table, of model's dtype; none if there is no such array."""
+    address = table[row, place]
+    return numba.carray(jit.pointer(address + start * model.itemsize, model), size if address != 0 else 0)
+
+
+@inner
+def settled(average):
+    """A decaying average, 0 once it is below 1e-30: on its way to 0 it would end among the denormals, which are a hundred times
+    slower, and stay there (the smallest one times 0.9 is itself again). Units that are never active do this after 800 steps."""
+    return average if math.fabs(average) > like(average, 1e-30) else like(average, 0)
 
 
 # ---- SGD ------------------------------------------------------------------------------------------------------------
 
 @inner
-def sgd_task(chunk, p, g, b, lr, momentum, dampening, weight_decay, nesterov, first):
-    part = chunk_slice(chunk)
-    p, g, b = p[part], g[part], b[part]
+def sgd_task(chunk, table, sizes, firsts, model, lr, momentum, fresh, kept, weight_decay, nesterov):
+    place, start, size = locate(chunk, sizes, firsts)
+    p, g = part(table, 0, place, start, size, model), part(table, 1, place, start, size, model)
+    b = part(table, 2, place, start, size, model)
     if b.size == 0:
         for i in range(p.size):
             p[i] -= lr * (g[i] + weight_decay * p[i])
         return
-    fresh = like(lr, 1) if first else like(lr, 1) - dampening
-    kept = like(lr, 0) if first else momentum
     for i in range(p.size):
         d = g[i] + weight_decay * p[i]
-        velocity = kept * b[i] + fresh * d
+        velocity = settled(kept * b[i] + fresh * d)
         b[i] = velocity
         p[i] -= lr * (d + momentum * velocity if nesterov else velocity)
 
 
 @jit.jit
-def sgd_kernel(p, g, b, lr, momentum, dampening, weight_decay, nesterov, first, chunks, threads):
-    parallel_for(sgd_task, chunks, threads, (p, g, b, lr, momentum, dampening, weight_decay, nesterov, first))
+def sgd_kernel(table, sizes, firsts, model, lr, momentum, fresh, kept, weight_decay, nesterov, chunks, threads):
+    parallel_for(sgd_task, chunks, threads, (table, sizes, firsts, model, lr, momentum, fresh, kept, weight_decay, nesterov))
 
 
 def sgd(params, grads, buffers, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, first=False):
@@ -73,19 +108,21 @@ def sgd(params, grads, buffers, lr, momentum=0.0, dampening=0.0, weight_decay=0.
 
     Nesterov: p -= lr (d + momentum b). Without momentum `buffers` is None and p -= lr d.
     """
-    _each("sgd", sgd_kernel, (params, grads, buffers), lr, momentum, dampening, weight_decay, bool(nesterov), bool(first))
+    fresh, kept = (1.0, 0.0) if first else (1 - dampening, momentum)
+    _step("sgd", sgd_kernel, (params, grads, buffers), lr, momentum, fresh, kept, weight_decay, bool(nesterov))
 
 
 # ---- Adam -----------------------------------------------------------------------------------------------------------
 
 @inner
-def adam_task(chunk, p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, unbias):
-    part = chunk_slice(chunk)
-    p, g, m, v, highest = p[part], g[part], m[part], v[part], highest[part]
-    fresh1, fresh2 = like(rate, 1) - beta1, like(rate, 1) - beta2
+def adam_task(chunk, table, sizes, firsts, model, rate, beta1, fresh1, beta2, fresh2, eps, weight_decay, shrink, unbias):
+    place, start, size = locate(chunk, sizes, firsts)
+    p, g = part(table, 0, place, start, size, model), part(table, 1, place, start, size, model)
+    m, v = part(table, 2, place, start, size, model), part(table, 3, place, start, size, model)
+    highest = part(table, 4, place, start, size, model)
     for i in range(p.size):
         d = g[i] + weight_decay * p[i]
-        mean, square = beta1 * m[i] + fresh1 * d, beta2 * v[i] + fresh2 * d * d
+        mean, square = settled(beta1 * m[i] + fresh1 * d), settled(beta2 * v[i] + fresh2 * d * d)
         m[i], v[i] = mean, square
         if highest.size > 0:
             square = maximum(highest[i], square)
@@ -94,8 +131,9 @@ def adam_task(chunk, p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay,
 
 
 @jit.jit
-def adam_kernel(p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, unbias, chunks, threads):
-    parallel_for(adam_task, chunks, threads, (p, g, m, v, highest, rate, beta1, beta2, eps, weight_decay, shrink, unbias))
+def adam_kernel(table, sizes, firsts, model, rate, beta1, fresh1, beta2, fresh2, eps, weight_decay, shrink, unbias, chunks, threads):
+    parallel_for(adam_task, chunks, threads,
+                 (table, sizes, firsts, model, rate, beta1, fresh1, beta2, fresh2, eps, weight_decay, shrink, unbias))
 
 
 def adam(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, lr, beta1, beta2, eps, weight_decay, step, decoupled):
@@ -106,23 +144,24 @@ def adam(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, lr, beta1, beta2
     v so far, kept in max_exp_avg_sqs; None without it.
     """
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    _each("adam", adam_kernel, (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs), lr / (1 - beta1 ** step), beta1, beta2, eps,
-          decay, shrink, 1 / math.sqrt(1 - beta2 ** step))
+    _step("adam", adam_kernel, (params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs), lr / (1 - beta1 ** step), beta1, 1 - beta1,
+          beta2, 1 - beta2, eps, decay, shrink, 1 / math.sqrt(1 - beta2 ** step))
 
 
 # ---- RMSprop --------------------------------------------------------------------------------------------------------
 
 @inner
-def rmsprop_task(chunk, p, g, s, b, a, lr, alpha, eps, weight_decay, momentum):
-    part = chunk_slice(chunk)
-    p, g, s, b, a = p[part], g[part], s[part], b[part], a[part]
-    fresh = like(lr, 1) - alpha
+def rmsprop_task(chunk, table, sizes, firsts, model, lr, alpha, fresh, eps, weight_decay, momentum):
+    place, start, size = locate(chunk, sizes, firsts)
+    p, g = part(table, 0, place, start, size, model), part(table, 1, place, start, size, model)
+    s, b = part(table, 2, place, start, size, model), part(table, 3, place, start, size, model)
+    a = part(table, 4, place, start, size, model)
     for i in range(p.size):
         d = g[i] + weight_decay * p[i]
-        s[i] = alpha * s[i] + fresh * d * d
+        s[i] = settled(alpha * s[i] + fresh * d * d)
         variance = s[i]
         if a.size > 0:
-            a[i] = alpha * a[i] + fresh * d
+            a[i] = settled(alpha * a[i] + fresh * d)
             variance -= a[i] * a[i]
         change = d / (math.sqrt(variance) + eps)
         if b.size > 0:
@@ -132,8 +171,8 @@ def rmsprop_task(chunk, p, g, s, b, a, lr, alpha, eps, weight_decay, momentum):
 
 
 @jit.jit
-def rmsprop_kernel(p, g, s, b, a, lr, alpha, eps, weight_decay, momentum, chunks, threads):
-    parallel_for(rmsprop_task, chunks, threads, (p, g, s, b, a, lr, alpha, eps, weight_decay, momentum))
+def rmsprop_kernel(table, sizes, firsts, model, lr, alpha, fresh, eps, weight_decay, momentum, chunks, threads):
+    parallel_for(rmsprop_task, chunks, threads, (table, sizes, firsts, model, lr, alpha, fresh, eps, weight_decay, momentum))
 
 
 def rmsprop(params, grads, square_avgs, buffers, grad_avgs, lr, alpha, eps, weight_decay, momentum):
@@ -142,15 +181,16 @@ def rmsprop(params, grads, square_avgs, buffers, grad_avgs, lr, alpha, eps, weig
     With grad_avgs (centred, Graves 2013) the mean gradient's square is taken from s; with buffers the change is accumulated,
     b = momentum b + change. Each is None without it.
     """
-    _each("rmsprop", rmsprop_kernel, (params, grads, square_avgs, buffers, grad_avgs), lr, alpha, eps, weight_decay, momentum)
+    _step("rmsprop", rmsprop_kernel, (params, grads, square_avgs, buffers, grad_avgs), lr, alpha, 1 - alpha, eps, weight_decay, momentum)
 
 
 # ---- Adagrad --------------------------------------------------------------------------------------------------------
 
 @inner
-def adagrad_task(chunk, p, g, s, rate, eps, weight_decay):
-    part = chunk_slice(chunk)
-    p, g, s = p[part], g[part], s[part]
+def adagrad_task(chunk, table, sizes, firsts, model, rate, eps, weight_decay):
+    place, start, size = locate(chunk, sizes, firsts)
+    p, g = part(table, 0, place, start, size, model), part(table, 1, place, start, size, model)
+    s = part(table, 2, place, start, size, model)
     for i in range(p.size):
         d = g[i] + weight_decay * p[i]
         s[i] += d * d
@@ -158,55 +198,63 @@ def adagrad_task(chunk, p, g, s, rate, eps, weight_decay):
 
 
 @jit.jit
-def adagrad_kernel(p, g, s, rate, eps, weight_decay, chunks, threads):
-    parallel_for(adagrad_task, chunks, threads, (p, g, s, rate, eps, weight_decay))
+def adagrad_kernel(table, sizes, firsts, model, rate, eps, weight_decay, chunks, threads):
+    parallel_for(adagrad_task, chunks, threads, (table, sizes, firsts, model, rate, eps, weight_decay))
 
 
 def adagrad(params, grads, sums, lr, lr_decay, eps, weight_decay, step):
     """s += d^2;  p -= lr / (1 + (step - 1) lr_decay) d / (sqrt(s) + eps), with d = g + weight_decay p (Duchi et al. 2011)."""
-    _each("adagrad", adagrad_kernel, (params, grads, sums), lr / (1 + (step - 1) * lr_decay), eps, weight_decay)
+    _step("adagrad", adagrad_kernel, (params, grads, sums), lr / (1 + (step - 1) * lr_decay), eps, weight_decay)
 
 
 # ---- all gradients --------------------------------------------------------------------------------------------------
 
 @inner(sums=True)
-def squared_norm_task(chunk, x, sums):
-    part, total = x[chunk_slice(chunk)], 0.0
-    for i in range(part.size):
-        total += np.float64(part[i]) * np.float64(part[i])
+def squared_norm_task(chunk, table, sizes, firsts, model, sums):
+    place, start, size = locate(chunk, sizes, firsts)
+    x, total = part(table, 0, place, start, size, model), 0.0
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(x[i])
     sums[chunk] = total
 
 
 @jit.jit
-def squared_norm_kernel(x, sums, chunks, threads):
-    parallel_for(squared_norm_task, chunks, threads, (x, sums))
-    total = 0.0
-    for chunk in range(chunks):
-        total += sums[chunk]
-    return total
+def squared_norm_kernel(table, sizes, firsts, model, sums, threads):
+    parallel_for(squared_norm_task, sums.size, threads, (table, sizes, firsts, model, sums))
 
 
 def squared_norms(arrays):
     """float64 array with the sum of squares of each array, summed in float64 in an order that only its size decides."""
-    norms = np.empty(len(arrays))
-    for i, a in enumerate(arrays):
-        chunks, threads = _chunks(a.size)
-        norms[i] = squared_norm_kernel(a.ravel(), np.empty(chunks), chunks, threads)
+    norms = np.zeros(len(arrays))
+    for dtype in dict.fromkeys(a.dtype for a in arrays):
+        places = [i for i, a in enumerate(arrays) if a.dtype == dtype]
+        norms[places] = _squared_norms([arrays[i] for i in places])
     return norms
 
 
+def _squared_norms(arrays):
+    """squared_norms of arrays of one dtype."""
+    table, sizes, firsts, chunks, _copies = _table("squared_norms", (arrays,))
+    sums = np.empty(chunks)
+    squared_norm_kernel(table, sizes, firsts, np.empty(0, arrays[0].dtype), sums, jit.threads(chunks * CHUNK))
+    ends = [*firsts[1:], chunks]
+    return np.array([math.fsum(sums[a:b]) for a, b in zip(firsts, ends, strict=True)])
+
+
 @inner
-def scale_task(chunk, x, factor):
-    part = x[chunk_slice(chunk)]
-    for i in range(part.size):
-        part[i] *= factor
+def scale_task(chunk, table, sizes, firsts, model, factor):
+    place, start, size = locate(chunk, sizes, firsts)
+    x = part(table, 0, place, start, size, model)
+    for i in range(x.size):
+        x[i] *= factor
 
 
 @jit.jit
-def scale_kernel(x, factor, chunks, threads):
-    parallel_for(scale_task, chunks, threads, (x, factor))
+def scale_kernel(table, sizes, firsts, model, factor, chunks, threads):
+    parallel_for(scale_task, chunks, threads, (table, sizes, firsts, model, factor))
 
 
 def scale(arrays, factor):
     """Multiply every array by a number, in place."""
-    _each("scale", scale_kernel, (arrays,), factor)
+    for dtype in dict.fromkeys(a.dtype for a in arrays):
+        _step("scale", scale_kernel, ([a for a in arrays if a.dtype == dtype],), factor)

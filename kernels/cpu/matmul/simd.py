@@ -170,7 +170,8 @@ def transpose(rows=None):
             def line(base, start, ld, i):
                 return builder.bitcast(builder.gep(base, [builder.add(start, builder.mul(ld, I64(i)))]), vector.as_pointer())
 
-            lines = [builder.load(line(X, xo, ldx, r), align=4) if r < (rows or L) else ir.Constant(vector, ir.Undefined) for r in range(L)]
+            undefined = ir.Constant(vector, ir.Undefined)
+            lines = [builder.load(line(X, xo, ldx, r), align=4) if r < (rows or L) else undefined for r in range(L)]
             distance = L // 2
             while distance:                                   # exchange ever smaller blocks across the diagonal
                 for i in range(L):
