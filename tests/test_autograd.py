@@ -64,11 +64,11 @@ def test_depth_is_no_limit():
 def test_a_diamond_is_walked_once_per_node():
     x, calls = leaf(2), []
     y = x
-    for _ in range(30):                      # 2^30 paths
+    for _ in range(30):  # 2^30 paths
         y = y + y
     y.register_hook(lambda g: calls.append(1))
     y.sum().backward()
-    assert calls == [1] and x.grad.array[0] == 2.0 ** 30
+    assert calls == [1] and x.grad.array[0] == 2.0**30
 
 
 def test_a_derivative_keeps_only_what_it_names():
@@ -82,7 +82,7 @@ def test_a_derivative_keeps_only_what_it_names():
     assert kept(snn.sum, x) == {"x_shape", "dim", "keepdim"}
     assert kept(snn.linear, x, w) == {"weight", "x"}
     w.requires_grad_(False)
-    assert kept(snn.linear, x, w) == {"weight"}             # a frozen weight does not keep the input
+    assert kept(snn.linear, x, w) == {"weight"}  # a frozen weight does not keep the input
     w.requires_grad_(True)
     assert kept(snn.linear, x.detach(), w) == {"x"}
 
@@ -96,7 +96,7 @@ def test_memory_is_freed_as_the_walk_passes():
     gc.disable()
     try:
         y.sum().backward()
-        assert gone() is None                               # by reference counting: there are no cycles
+        assert gone() is None  # by reference counting: there are no cycles
     finally:
         gc.enable()
     assert y.grad_fn.saved is None
@@ -131,7 +131,7 @@ def test_only_needed_gradients_are_computed():
     loss = snn.linear(x, w).square().sum()
     with debug.timer() as times:
         snn.grad(loss, x)
-    assert times.calls["matmul"] == 1                       # the weight's gradient would be another
+    assert times.calls["matmul"] == 1  # the weight's gradient would be another
     y = snn.linear(x.detach(), w).sum()
     with debug.timer() as times:
         y.backward()
@@ -190,20 +190,20 @@ def test_changes_in_place_are_detected():
     result = x.exp()
     total = result.sum()
     with snn.no_grad():
-        result.mul_(2)                                      # exp keeps its result
+        result.mul_(2)  # exp keeps its result
     with pytest.raises(RuntimeError, match="its result"):
         total.backward()
     row = x * 1
     product = (row * row).sum()
     with snn.no_grad():
-        row[0:2].zero_()                                    # through a view
+        row[0:2].zero_()  # through a view
     with pytest.raises(RuntimeError, match="changed in place"):
         product.backward()
 
 
 def test_changes_in_place_that_harm_nobody_are_allowed():
     x = leaf(3)
-    y = (x * 2).sum()                                       # keeps no values of x
+    y = (x * 2).sum()  # keeps no values of x
     with snn.no_grad():
         x.add_(1)
     y.backward()
@@ -225,10 +225,10 @@ def test_changes_in_place_of_what_is_recorded_are_refused():
 
 def test_second_and_third_derivatives():
     x = leaf(3, dtype=np.float64)
-    first = snn.grad((x ** 3).sum(), x, create_graph=True)[0]
+    first = snn.grad((x**3).sum(), x, create_graph=True)[0]
     second = snn.grad(first.sum(), x, create_graph=True)[0]
     third = snn.grad(second.sum(), x)[0]
-    np.testing.assert_allclose(first.array, 3 * x.array ** 2)
+    np.testing.assert_allclose(first.array, 3 * x.array**2)
     np.testing.assert_allclose(second.array, 6 * x.array)
     np.testing.assert_allclose(third.array, [6, 6, 6])
 
@@ -368,9 +368,19 @@ def test_a_derivative_that_is_missing_is_named(new_operation):
 
 def test_same_seed_same_numbers():
     def draw():
-        return [f().array.copy() for f in (lambda: snn.rand(5), lambda: snn.randn(3, 2), lambda: snn.randint(0, 9, (4,)), lambda: snn.randperm(7),
-                                           lambda: snn.bernoulli(snn.full((5,), 0.5)), lambda: snn.dropout(snn.ones(9)),
-                                           lambda: snn.multinomial(snn.tensor([1.0, 2.0, 3.0]), 4, True), lambda: snn.multinomial(snn.ones(5), 5))]
+        return [
+            f().array.copy()
+            for f in (
+                lambda: snn.rand(5),
+                lambda: snn.randn(3, 2),
+                lambda: snn.randint(0, 9, (4,)),
+                lambda: snn.randperm(7),
+                lambda: snn.bernoulli(snn.full((5,), 0.5)),
+                lambda: snn.dropout(snn.ones(9)),
+                lambda: snn.multinomial(snn.tensor([1.0, 2.0, 3.0]), 4, True),
+                lambda: snn.multinomial(snn.ones(5), 5),
+            )
+        ]
 
     snn.manual_seed(7)
     first = draw()

@@ -33,7 +33,9 @@ print(loss.item().hex(), jit.cache_statistics()["hits"], jit.cache_statistics()[
 def python(code, path=ROOT, check=True, **variables):
     """Standard output of a new Python process, which fails on any warning."""
     environment = {**os.environ, "PYTHONPATH": str(path), **{k: str(v) for k, v in variables.items()}}
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, cwd=path, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], env=environment, cwd=path, capture_output=True, text=True, timeout=300
+    )
     assert not check or result.returncode == 0, result.stderr
     return result.stdout.split() if check else result
 
@@ -48,11 +50,11 @@ def test_a_second_process_compiles_nothing_and_a_changed_file_is_never_served_st
     again = python(STEP, copy, SCRATCHNN_CACHE=cache)
     assert again[:3] == [loss, misses, "0"]
 
-    scalar = copy / "kernels" / "scalar.py"                   # a callee of every kernel, in another file than they
-    relu = 'return like(x, 0) if x <= 0 else x'
+    scalar = copy / "kernels" / "scalar.py"  # a callee of every kernel, in another file than they
+    relu = "return like(x, 0) if x <= 0 else x"
     assert relu in scalar.read_text()
     scalar.write_text(scalar.read_text().replace(relu, "return like(x, 0) if x <= 0 else x * like(x, 2)"))
-    os.utime(scalar, (0, 0))                                  # a date says nothing
+    os.utime(scalar, (0, 0))  # a date says nothing
     changed = python(STEP, copy, SCRATCHNN_CACHE=cache)
     assert changed[0] != loss and int(changed[1]) == 0
 
@@ -61,8 +63,10 @@ def test_import_is_quick_and_loads_no_pictures():
     code = "import time, numba; t = time.perf_counter(); import scratchnn; print(time.perf_counter() - t)"
     seconds = [float(python(code, PYTHONDONTWRITEBYTECODE="")[0]) for _ in range(6)]
     assert min(seconds) < 0.15, seconds
-    loaded = python("import sys, numba; before = set(sys.modules); import scratchnn, scratchnn.nn, scratchnn.optim; "
-                    "print(*{m.partition('.')[0] for m in set(sys.modules) - before})")
+    loaded = python(
+        "import sys, numba; before = set(sys.modules); import scratchnn, scratchnn.nn, scratchnn.optim; "
+        "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
+    )
     assert not {"matplotlib", "scipy", "PIL", "tqdm", "torch", "sklearn", "pandas"} & set(loaded)
 
 
@@ -97,12 +101,20 @@ if child == 0:
     os._exit(0 if kernels.exp(x)[0] > 2.7 else 1)
 print(os.waitpid(child, 0)[1])
 """
-    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert result.stdout.split() == ["0"], result.stderr
 
 
-@pytest.mark.parametrize("name, value", [("SCRATCHNN_KERNELS", "gpu"), ("SCRATCHNN_NUM_THREADS", "many"), ("SCRATCHNN_THREADING", "tbb")])
+@pytest.mark.parametrize(
+    "name, value", [("SCRATCHNN_KERNELS", "gpu"), ("SCRATCHNN_NUM_THREADS", "many"), ("SCRATCHNN_THREADING", "tbb")]
+)
 def test_a_wrong_setting_is_refused(name, value):
     result = python("import scratchnn", check=False, **{name: value})
     assert result.returncode != 0 and f"{name}='{value}'" in result.stderr

@@ -7,7 +7,7 @@ import numpy as np
 from kernels import jit
 from kernels.cpu.matmul.packed import ACTIVATIONS, matmul_kernel
 
-SMALL, SMALL_ROW = 1 << 20, 1 << 17      # multiplications below which one thread is faster; for a single row
+SMALL, SMALL_ROW = 1 << 19, 1 << 17      # multiplications below which one thread is faster; for a single row
 
 
 def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):

@@ -1,13 +1,15 @@
 """The fast matrix product: packed operands, a tile of C in registers (simd.py), all cores.
 
-K is cut into blocks of at most KC, and these are gathered into stages whose part of A fits the second-level cache. For each stage,
+C is cut into one part for each thread, along its longer side. A part takes rows of A in groups and K in stages such that what it packs
+of A fits the second-level cache:
     1. A is packed: each tile of up to 12 rows becomes a run of columns, so that a step along k reads neighbours;
-    2. tasks of one panel of columns (two vectors wide) and up to ROW_GROUP rows pack their part of B, a block of k at a time, which
-       then stays in the first-level cache, and multiply it by one tile of A after the other, which come from the second level.
-The sum over k has the same order whatever the number of threads. The last stage's tasks add the bias and apply the activation
-while their part of C is still in the cache. A single row takes a path of its own, which reads B once and packs nothing.
+    2. for each panel of columns (two vectors wide) B is packed, at most KC rows at a time, which then stay in the first-level cache,
+       and are multiplied by one tile of A after the other, which come from the second level.
+Every thread packs for itself, although two then may pack the same: fetching it from the other core's cache took longer. The sum over k
+has the same order whatever the number of threads. Bias and activation are applied to a panel while it is still in the cache. A
+single row takes a path of its own, which reads B once and packs nothing.
 
-FLOPs: 2 M N K. Packing moves K (M + N) numbers.
+FLOPs: 2 M N K. Packing moves K (M + N) numbers, and those of the shorter side once more for each further thread.
 """
 
 import numpy as np
@@ -17,8 +19,8 @@ from kernels.cpu.matmul import simd
 from kernels.jit import inner, jit, like, parallel_for
 
 KC = 320             # 320 x 32 floats of B: 40 kB
-ROW_GROUP = 480      # rows of A to a task; whole tiles: 480 x 320 floats are 600 kB
-STAGE = 1 << 18      # numbers of A that a stage may hold in the second-level cache
+ROW_GROUP = 480      # rows of A in a group at least, a multiple of all tile heights
+STAGE = 1 << 18      # numbers of A that may be packed at a time: a megabyte
 COLUMNS = 512        # columns to a task of the product of a single row
 ACTIVATIONS = (None, "relu", "sigmoid", "tanh")
 
@@ -70,58 +72,66 @@ def block_of(k, start, end):
 
 
 @inner
-def pack_a(chunk, a, sa, transposed, lda, packed, M, start, end):
-    """H0 rows of a matrix A, one block of k, tile by tile: packed[(k0 - start) * M + i * kb + k * height + r] = A[i + r, k0 + k]."""
+def pack_tile(a, at, transposed, lda, packed, to, height, kb, done):
+    """packed[to + k * height + r] = A[r, k] for a tile of A that starts at `at`, from column `done` on.
+
+    Whole vectors are stored, whose last numbers are rubbish that the next column covers; the last column goes number by number, so
+    that no rubbish reaches the next tile, which another thread may have packed.
+    """
     L = simd.lanes(a)
-    tiles, blocks = (M + H0 - 1) // H0, (end - start + KC - 1) // KC
-    matrix = chunk // (tiles * blocks)
-    chunk -= matrix * tiles * blocks
-    k0, kb = block_of(chunk // tiles, start, end)
-    i = chunk % tiles * H0
-    stop, ao, to = min(M, i + H0), matrix * sa, matrix * M * (end - start) + (k0 - start) * M
-    while i < stop:
-        height, at, done = tile_height(stop - i), to + i * kb, 0
-        vectors = height in (H0, H1) and height <= L
-        if vectors and transposed:                      # a vector's last numbers are rubbish, which the next one covers
-            while done + L < kb and ao + (k0 + done) * lda + i + L <= a.size:
-                simd.copy(a, ao + (k0 + done) * lda + i, packed, at + done * height)
-                done += 1
-        elif vectors:
-            while done + L < kb:
-                if height == H0:
-                    transpose0(a, ao + i * lda + k0 + done, lda, packed, at + done * height, height)
-                else:
-                    transpose1(a, ao + i * lda + k0 + done, lda, packed, at + done * height, height)
-                done += L
-        step_r, step_k = (1, lda) if transposed else (lda, 1)
-        for k in range(done, kb):                       # the last columns go one by one: no rubbish may reach the next tile
-            for r in range(height):
-                packed[at + k * height + r] = a[ao + (i + r) * step_r + (k0 + k) * step_k]
-        i += height
+    if not transposed and height in (H0, H1) and height <= L < kb:
+        while done < kb - 1:
+            done = min(done, kb - 1 - L)
+            if height == H0:
+                transpose0(a, at + done, lda, packed, to + done * height, height, H0)
+            else:
+                transpose1(a, at + done, lda, packed, to + done * height, height, H1)
+            done += L
+    step_r, step_k = (1, lda) if transposed else (lda, 1)
+    for k in range(done, kb):
+        for r in range(height):
+            packed[to + k * height + r] = a[at + r * step_r + k * step_k]
 
 
 @inner
-def pack_b(b, bo, transposed, ldb, panel, width, j, columns, k0, kb):
-    """panel[k * width + c] = B[k0 + k, j + c], zero beyond `columns`."""
+def pack_a(a, at, transposed, lda, packed, rows, start, end):
+    """`rows` rows of A from `at` on, columns start .. end - 1, a block of k after the other:
+    packed[(k0 - start) * rows + i * kb + k * height + r] = A[i + r, k0 + k]."""
+    L = simd.lanes(a)
+    for block in range((end - start + KC - 1) // KC):
+        k0, kb = block_of(block, start, end)
+        corner, to, i, done = at + (k0 * lda if transposed else k0), (k0 - start) * rows, 0, 0
+        if transposed and L >= H0:                        # line by line through all tiles: a line of A may be a page of memory
+            whole = rows // H0 * H0
+            while done < kb - 1 and corner + done * lda + whole - H0 + L <= a.size:
+                for r in range(0, whole, H0):
+                    simd.copy(a, corner + done * lda + r, packed, to + r * kb + done * H0)
+                done += 1
+        while i < rows:
+            height = tile_height(rows - i)
+            corner_i = corner + (i if transposed else i * lda)
+            pack_tile(a, corner_i, transposed, lda, packed, to + i * kb, height, kb, done if height == H0 else 0)
+            i += height
+
+
+@inner
+def pack_b(b, at, transposed, ldb, panel, width, columns, kb):
+    """panel[k * width + c] = B[k, c] for a panel of B that starts at `at`; what stands beyond `columns` is not used."""
     L = simd.lanes(b)
-    if columns < width:
-        for i in range(kb * width):
-            panel[i] = 0
-    done, whole = columns // L * L, kb // L * L
     if not transposed:
         for k in range(kb):
-            at = bo + (k0 + k) * ldb + j
-            for c in range(0, done, L):
-                simd.copy(b, at + c, panel, k * width + c)
-            for c in range(done, columns):
-                panel[k * width + c] = b[at + c]
+            for c in range(0, width, L):
+                simd.copy_first(b, at + k * ldb + c, columns - c, panel, k * width + c)
         return
-    for c in range(0, done, L):
-        for k in range(0, whole, L):
-            transpose_square(b, bo + (j + c) * ldb + k0 + k, ldb, panel, k * width + c, width)
-    for c in range(columns):
-        for k in range(whole if c < done else 0, kb):
-            panel[k * width + c] = b[bo + (j + c) * ldb + k0 + k]
+    for c in range(0, columns, L):
+        k = 0
+        while k < kb and kb >= L:
+            k = min(k, kb - L)                            # the last square may overlap the one before
+            transpose_square(b, at + c * ldb + k, ldb, panel, k * width + c, width, columns - c - 1)
+            k += L
+        for r in range(c, min(c + L, columns)):
+            for k in range(0 if kb < L else kb, kb):
+                panel[k * width + r] = b[at + r * ldb + k]
 
 
 @inner
@@ -145,30 +155,45 @@ def finish(c, co, ldc, rows, columns, bias, j, activation):
 
 
 @inner
-def panel_task(chunk, a, b, sb, tb, ldb, c, M, N, start, end, last, add, bias, activation):
-    """C[rows of one group, columns of one panel] (+)= packed A times B, over one stage."""
-    L = simd.lanes(a)
-    width = VECTORS * L
-    panels, groups = (N + width - 1) // width, (M + ROW_GROUP - 1) // ROW_GROUP
-    matrix = chunk // (panels * groups)
-    chunk -= matrix * panels * groups
-    group = chunk // panels
-    j = (chunk - group * panels) * width
-    columns = min(width, N - j)
-    width = L if columns <= L else width
-    panel = np.empty(KC * width, a.dtype)
-    first, stop = group * ROW_GROUP, min(M, (group + 1) * ROW_GROUP)
-    co, ao = matrix * M * N + j, matrix * M * (end - start)
+def panel_product(packed, rows, b, at, tb, ldb, panel, width, c, co, ldc, columns, start, end, add):
+    """`rows` rows by `columns` columns of C from co on (+)= packed A times the panel of B at `at`, over one stage."""
     for block in range((end - start + KC - 1) // KC):
         k0, kb = block_of(block, start, end)
-        pack_b(b, matrix * sb, tb, ldb, panel, width, j, columns, k0, kb)
-        i = first
-        while i < stop:
-            height = tile_height(stop - i)
-            product(height, a, ao + (k0 - start) * M + i * kb, panel, width, c, co + i * N, N, kb, columns, add or block > 0)
+        pack_b(b, at + (k0 if tb else k0 * ldb), tb, ldb, panel, width, columns, kb)
+        i = 0
+        while i < rows:
+            height = tile_height(rows - i)
+            product(height, packed, (k0 - start) * rows + i * kb, panel, width, c, co + i * ldc, ldc, kb, columns, add or block > 0)
             i += height
-    if last and (bias.size or activation):
-        finish(c, co + first * N, N, stop - first, columns, bias, j, activation)
+
+
+@inner
+def part_task(chunk, a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias, activation):
+    """One part of C: of `down` parts of its rows and `across` parts of its columns."""
+    matrix, part = chunk // (down * across), chunk % (down * across)
+    tiles, wide = (M + H0 - 1) // H0, VECTORS * simd.lanes(a)
+    panels = (N + wide - 1) // wide
+    row, column = part // across, part % across
+    first, stop = row * tiles // down * H0, min(M, (row + 1) * tiles // down * H0)
+    j_first, j_stop = column * panels // across * wide, min(N, (column + 1) * panels // across * wide)
+    ao, bo, co = matrix * M * K, matrix * K * N, matrix * M * N
+    group = max(ROW_GROUP, STAGE // min(K, KC) // H0 * H0)
+    depth = max(KC, STAGE // max(1, min(stop - first, group)) // KC * KC)
+    packed = np.empty(min(stop - first, group) * min(K, depth) + 64, a.dtype)     # whole vectors are stored: 64 numbers to spare
+    panel = np.zeros(KC * wide, a.dtype)
+    for i in range(first, stop, group):
+        rows = min(group, stop - i)
+        for start in range(0, K, depth):
+            end = min(K, start + depth)
+            pack_a(a, ao + (i if ta else i * lda), ta, lda, packed, rows, start, end)
+            for j in range(j_first, j_stop, wide):
+                columns = min(wide, N - j)
+                width = simd.lanes(a) if columns <= simd.lanes(a) else wide
+                at = co + i * N + j
+                panel_product(packed, rows, b, bo + (j * ldb if tb else j), tb, ldb, panel, width, c, at, N, columns, start, end,
+                              add or start > 0)
+                if end == K and (bias.size or activation):
+                    finish(c, at, N, rows, columns, bias, j, activation)
 
 
 @inner(sums=True)
@@ -205,12 +230,5 @@ def matmul_kernel(a, ta, lda, b, tb, ldb, c, count, M, N, K, add, bias, activati
     if M == 1:
         parallel_for(row_task, count * ((N + COLUMNS - 1) // COLUMNS), threads, (a, b, K * N, tb, ldb, c, N, K, add, bias, activation))
         return
-    width = VECTORS * simd.lanes(a)
-    panels, groups, tiles = (N + width - 1) // width, (M + ROW_GROUP - 1) // ROW_GROUP, (M + H0 - 1) // H0
-    depth = max(KC, STAGE // min(M, ROW_GROUP) // KC * KC)
-    packed = np.empty(count * M * min(K, depth) + 64, a.dtype)           # whole vectors are stored: 64 numbers to spare
-    for start in range(0, K, depth):
-        end = min(K, start + depth)
-        parallel_for(pack_a, count * tiles * ((end - start + KC - 1) // KC), threads, (a, M * K, ta, lda, packed, M, start, end))
-        parallel_for(panel_task, count * panels * groups, threads,
-                     (packed, b, K * N, tb, ldb, c, M, N, start, end, end == K, add or start > 0, bias, activation))
+    down, across = (threads, 1) if M > N else (1, threads)
+    parallel_for(part_task, count * down * across, threads, (a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias, activation))

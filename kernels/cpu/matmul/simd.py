@@ -153,25 +153,43 @@ def copy(typing_context, x, xo, y, yo):
     return types.void(x, xo, y, yo), codegen
 
 
-def transpose(rows=None):
-    """block(x, xo, ldx, y, yo, ldy): y[yo + c * ldy + r] = x[xo + r * ldx + c] for r < rows (None: lanes), c < lanes, by shuffles in registers.
+@intrinsic
+def copy_first(typing_context, x, xo, count, y, yo):
+    """y[yo:yo + count] = x[xo:xo + count] for count <= lanes, and zeros behind it up to a whole vector."""
+    vector, suffix = _vector(x)
 
-    Writes whole vectors: beyond the `rows` numbers of a column there is rubbish, which the next column's store covers.
+    def codegen(context, builder, signature, args):
+        source, target = (builder.bitcast(builder.gep(_data(context, builder, signature, args, i), [args[i + 1]]), vector.as_pointer())
+                          for i in (0, 3))
+        mask = _first_lanes(builder, args[2], 0, vector.count)
+        zero = ir.Constant(vector, [0.0] * vector.count)
+        builder.store(_call(builder, f"llvm.masked.load.{suffix}.p0", vector, source, I32(4), mask, zero), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(x, xo, count, y, yo), codegen
+
+
+def transpose(rows=None):
+    """block(x, xo, ldx, y, yo, ldy, last): y[yo + c * ldy + r] = x[xo + min(r, last) * ldx + c] for r < rows, c < lanes, by shuffles.
+
+    `rows` is at most the number of lanes, which None stands for. Writes whole vectors: beyond the `rows` numbers of a column there is
+    rubbish, which the next column's store covers.
     """
     @intrinsic
-    def block(typing_context, x, xo, ldx, y, yo, ldy):
+    def block(typing_context, x, xo, ldx, y, yo, ldy, last):
         vector, _ = _vector(x)
         L = vector.count
 
         def codegen(context, builder, signature, args):
             X, Y = _data(context, builder, signature, args, 0), _data(context, builder, signature, args, 3)
-            xo, ldx, yo, ldy = args[1], args[2], args[4], args[5]
+            xo, ldx, yo, ldy, last = args[1], args[2], args[4], args[5], args[6]
 
             def line(base, start, ld, i):
-                return builder.bitcast(builder.gep(base, [builder.add(start, builder.mul(ld, I64(i)))]), vector.as_pointer())
+                return builder.bitcast(builder.gep(base, [builder.add(start, builder.mul(ld, i))]), vector.as_pointer())
 
-            undefined = ir.Constant(vector, ir.Undefined)
-            lines = [builder.load(line(X, xo, ldx, r), align=4) if r < (rows or L) else undefined for r in range(L)]
+            at = [builder.select(builder.icmp_signed("<", last, I64(r)), last, I64(r)) for r in range(rows or L)]
+            lines = [builder.load(line(X, xo, ldx, r), align=4) for r in at]
+            lines += [ir.Constant(vector, ir.Undefined)] * (L - len(lines))
             distance = L // 2
             while distance:                                   # exchange ever smaller blocks across the diagonal
                 for i in range(L):
@@ -183,9 +201,9 @@ def transpose(rows=None):
                             builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(I32, L), m)) for m in (keep, swap))
                 distance //= 2
             for c in range(L):
-                builder.store(lines[c], line(Y, yo, ldy, c), align=4)
+                builder.store(lines[c], line(Y, yo, ldy, I64(c)), align=4)
             return context.get_dummy_value()
 
-        return types.void(x, xo, ldx, y, yo, ldy), codegen
+        return types.void(x, xo, ldx, y, yo, ldy, last), codegen
 
     return block
