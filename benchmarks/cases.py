@@ -4,18 +4,21 @@
 only its own library, so that it can be timed in a process of its own.
 """
 
+from functools import partial
+
 import numpy as np
 
-# (form, M, K, N) of the linear and recurrent layers whose speed is promised: y = x W^T is NT, its input gradient NN, its weight gradient TN.
+# (name, batch, inputs, outputs) of the linear and recurrent layers whose speed is promised.
 LAYERS = [("mlp 784-512", 128, 784, 512), ("mlp 512-512", 128, 512, 512), ("mlp 512-10", 128, 512, 10), ("vae 784-500", 100, 784, 500),
           ("vae 500-40", 100, 500, 40), ("vae 20-500", 100, 20, 500), ("rbm 500-784", 100, 500, 784), ("lstm 512-2048", 64, 512, 2048),
-          ("lstm 64-2048", 64, 64, 2048), ("lstm 512-65", 4096, 512, 65), ("lstm 200-800", 32, 200, 800), ("words 200-10000", 1120, 200, 10000)]
+          ("lstm 64-2048", 64, 64, 2048), ("lstm 512-65", 4096, 512, 65), ("lstm 200-800", 32, 200, 800),
+          ("words 200-10000", 1120, 200, 10000)]
 SQUARES = [512, 1024]
 SIZES = [10 ** 3, 10 ** 5, 10 ** 7]
 
 
 def matmul_forms():
-    """(name, M, K, N, whether A and B lie transposed) of every product."""
+    """(name, M, K, N, whether A and B lie transposed) of every product: y = x W^T, and its gradients by x and by W."""
     for name, batch, inputs, outputs in LAYERS:
         yield f"{name} forward", batch, inputs, outputs, False, True
         yield f"{name} input gradient", batch, outputs, inputs, False, False
@@ -25,72 +28,69 @@ def matmul_forms():
 
 
 def _matmul(side):
+    if side == "scratchnn":
+        from kernels import matmul as product
+    else:
+        from numpy import matmul as product
     rng = np.random.default_rng(0)
     for name, M, K, N, ta, tb in matmul_forms():
         a = rng.random((K, M), np.float32).T if ta else rng.random((M, K), np.float32)
         b = rng.random((N, K), np.float32).T if tb else rng.random((K, N), np.float32)
         c = np.empty((M, N), np.float32)
-        if side == "scratchnn":
-            import kernels
-
-            yield name, lambda a=a, b=b, c=c: kernels.matmul(a, b, out=c), 2 * M * N * K, 4 * (M * K + K * N + M * N)
-        else:
-            yield name, lambda a=a, b=b, c=c: np.matmul(a, b, out=c), 2 * M * N * K, 4 * (M * K + K * N + M * N)
+        yield name, partial(product, a, b, out=c), 2 * M * N * K, 4 * (M * K + K * N + M * N)
 
 
 UNARY = ["exp", "tanh", "sigmoid", "relu", "gelu"]
 BINARY = ["add", "mul"]
 
 
+def _library(side):
+    """(the library, its functions on Tensors, its nn, its optim): the same words make the same things in both."""
+    if side == "scratchnn":
+        import scratchnn
+        from scratchnn import nn, optim
+
+        return scratchnn, scratchnn, nn, optim
+    import torch
+    from torch import nn, optim
+
+    return torch, nn.functional, nn, optim
+
+
 def _memory_bound(side):
+    m, functional, _, _ = _library(side)
     rng = np.random.default_rng(0)
     for n in SIZES:
-        flat, rows = rng.standard_normal(n).astype(np.float32), rng.standard_normal((n // 100, 100)).astype(np.float32)
-        if side == "scratchnn":
-            import scratchnn as m
-
-            make, functional = m.Tensor, m
-        else:
-            import torch as m
-            import torch.nn.functional as functional
-
-            make = m.from_numpy
-        x, y, table = make(flat), make(flat.copy()), make(rows)
-        weight, bias = make(np.ones(100, np.float32)), make(np.zeros(100, np.float32))
+        x, y, table = (m.from_numpy(rng.standard_normal(shape).astype(np.float32)) for shape in (n, n, (n // 100, 100)))
+        weight, bias = m.ones(100), m.zeros(100)
         for name in UNARY:
-            yield f"{name} {n}", lambda f=getattr(m, name, None) or getattr(functional, name), x=x: f(x), 0, 8 * n
+            yield f"{name} {n}", partial(getattr(m, name, None) or getattr(functional, name), x), 0, 8 * n
         for name in BINARY:
-            yield f"{name} {n}", lambda f=getattr(m, name), x=x, y=y: f(x, y), 0, 12 * n
-        yield f"softmax {n}", lambda x=table: functional.softmax(x, 1), 0, 8 * n
-        yield f"layer_norm {n}", lambda x=table, w=weight, b=bias: functional.layer_norm(x, (100,), w, b), 0, 8 * n
-        yield f"sum {n}", lambda x=x: x.sum(), 0, 4 * n
+            yield f"{name} {n}", partial(getattr(m, name), x, y), 0, 12 * n
+        yield f"softmax {n}", partial(functional.softmax, table, 1), 0, 8 * n
+        yield f"layer_norm {n}", partial(functional.layer_norm, table, (100,), weight, bias), 0, 8 * n
+
+
+def _reductions(side):
+    m, _, _, _ = _library(side)
+    for n in SIZES:
+        x = m.from_numpy(np.random.default_rng(0).standard_normal((n // 100, 100)).astype(np.float32))
+        yield f"sum of all {n}", x.sum, 0, 4 * n
+        yield f"sum of columns {n}", partial(x.sum, 0), 0, 4 * n
+        yield f"logsumexp of rows {n}", partial(x.logsumexp, 1), 0, 4 * n
 
 
 def _adam(side):
+    m, _, nn, optim = _library(side)
     for n in (*SIZES, 10 ** 6):
         values = np.random.default_rng(0).standard_normal(n).astype(np.float32)
-        if side == "scratchnn":
-            import scratchnn as m
-            from scratchnn import nn, optim
-
-            p = nn.Parameter(m.tensor(values))
-            p.grad = m.tensor(values)
-        else:
-            import torch as m
-            from torch import nn, optim
-
-            p = nn.Parameter(m.tensor(values))
-            p.grad = m.tensor(values)
+        p = nn.Parameter(m.tensor(values))
+        p.grad = m.tensor(values)
         yield f"Adam {n}", optim.Adam([p], 1e-3).step, 0, 28 * n
 
 
 def _systems(side):
-    if side == "scratchnn":
-        import scratchnn as m
-        from scratchnn import nn, optim
-    else:
-        import torch as m
-        from torch import nn, optim
+    m, _, nn, optim = _library(side)
     yield "mlp_step", mlp_step(m, nn, optim), 6 * 128 * (784 * 512 + 512 * 512 + 512 * 10) - 2 * 128 * 784 * 512, 0
 
 
@@ -107,7 +107,8 @@ def mlp_step(m, nn, optim, batch=128):
     return step
 
 
-GROUPS = {"matmul": (_matmul, "numpy"), "memory": (_memory_bound, "torch"), "adam": (_adam, "torch"), "systems": (_systems, "torch")}
+GROUPS = {"matmul": (_matmul, "numpy"), "memory": (_memory_bound, "torch"), "reductions": (_reductions, "torch"),
+          "adam": (_adam, "torch"), "systems": (_systems, "torch")}
 
 
 def cases(group, side):

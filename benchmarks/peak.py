@@ -6,25 +6,25 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from kernels import jit  # noqa: E402
-from kernels.cpu.matmul import simd  # noqa: E402
+from kernels import jit
+from kernels.cpu.matmul import simd
 
 DEPTH = 256
 tile = simd.product(simd.ROWS, simd.VECTORS)
 
 
 @jit.inner
-def tile_task(chunk, a, b, c, repeats, width):
+def tile_task(chunk, a, b, c, none, repeats, width):
     """Tiles of the matrix product on operands that stay in the first-level cache: little else than multiply-adds."""
     for _ in range(repeats):
-        tile(a, 0, b, 0, width, c, chunk * 4096, width, DEPTH, width, 0)
+        tile(a, 0, b, 0, width, c, chunk * 4096, width, DEPTH, width, False, none, 0, False)
 
 
 @jit.jit
-def tiles(a, b, c, repeats, width, chunks, threads):
-    jit.parallel_for(tile_task, chunks, threads, (a, b, c, repeats, width))
+def tiles(a, b, c, none, repeats, width, chunks, threads):
+    jit.parallel_for(tile_task, chunks, threads, (a, b, c, none, repeats, width))
 
 
 @jit.inner
@@ -52,7 +52,8 @@ def measured_peak(threads=None):
     threads = threads or jit.get_num_threads()
     width = simd.VECTORS * simd.VECTOR_BYTES // 4
     a, b, c = np.ones(DEPTH * 16, np.float32), np.ones(DEPTH * width, np.float32), np.empty(4096 * 4 * threads, np.float32)
-    seconds = _best(lambda: tiles(a, b, c, 400, width, 4 * threads, threads))
+    none = np.empty(0, np.float32)
+    seconds = _best(lambda: tiles(a, b, c, none, 400, width, 4 * threads, threads))
     x = np.ones(1 << 25, np.float32)
     y = np.empty_like(x)
     return {"flops": 2 * simd.ROWS * width * DEPTH * 400 * 4 * threads / seconds, "threads": threads,

@@ -66,7 +66,8 @@ def report(group, medians, peak):
         share = flops / seconds["scratchnn"] / peak["flops"] if flops else size / seconds["scratchnn"] / peak["bytes"]
         ratio = seconds["scratchnn"] / seconds[peer]
         rows.append({"case": name, "ratio": round(ratio, 3), "microseconds": round(1e6 * seconds["scratchnn"], 1), "peer": peer,
-                     "peer_microseconds": round(1e6 * seconds[peer], 1), "share": round(share, 3), "of": "FMA peak" if flops else "copy bandwidth"})
+                     "peer_microseconds": round(1e6 * seconds[peer], 1), "share": round(share, 3),
+                     "of": "FMA peak" if flops else "copy bandwidth", "flops": flops, "intensity": flops / size if size else None})
         print(f"{name:34s}{1e6 * seconds['scratchnn']:14.1f}{1e6 * seconds[peer]:14.1f}{ratio:8.2f}{share:8.0%}")
     mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
     print(f"geometric mean {mean:.3f}, worst {max(row['ratio'] for row in rows):.2f}\n")

@@ -2,7 +2,7 @@
 
     kernels.matmul(a, b)                        what the library calls
     kernels/reference/matmul.py                 plain NumPy: what it means
-    kernels/cpu/matmul.py                       Numba: how it is fast
+    kernels/cpu/matmul/                         Numba: how it is fast
 
 SCRATCHNN_KERNELS=reference runs everything on the reference wing, without a JIT, to step through with a debugger.
 """

@@ -14,8 +14,8 @@ chunks of work to the threads of OpenMP's runtime:
 
 Why not Numba's own `prange`: it analyses and compiles every parallel loop a second time (a parallel matmul took 6-10 s, here
 under 2), its regions cost about twice as much, and `get_num_threads()` inside a kernel forbids the cache. Chunks are fixed by
-the size of the work alone and are taken in any order by whoever is free, so a slow core delays nobody and results
-do not depend on the number of threads.
+the size of the work alone, so that results do not depend on the number of threads. Each thread begins with the same range of
+them every time, whose data its cache may still hold, and then helps the others, so that a slow core delays nobody.
 
 Numba's rules that shape every kernel:
 - Index a slice (`row = x[a:b]; for i in range(row.size)`), never `x[a + i]` with a signed `a`: Numba wraps negative
@@ -58,7 +58,7 @@ SERIAL_BELOW = 32768   # elements under which a region costs more than it saves
 
 def _fingerprint():
     """Hash of all sources of kernels/ and of what compiles them: a change anywhere leads to another cache folder."""
-    digest = hashlib.sha256("|".join([sys.version, numba.__version__, llvmlite.__version__, numpy.__version__]).encode())
+    digest = hashlib.sha256("|".join([sys.version, numba.__version__, llvmlite.__version__, numpy.__version__, config.SIMD]).encode())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -128,6 +128,15 @@ def like(typing_context, x, value):
 
 
 @intrinsic
+def full_width(typing_context):
+    """Call it in a function whose loops shall use the widest vectors: on AVX-512 LLVM takes those of half the width by itself."""
+    def codegen(context, builder, signature, args):
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')      # llvmlite's own add() knows no attributes with values
+        return context.get_dummy_value()
+    return types.void(), codegen
+
+
+@intrinsic
 def pointer(typing_context, address, model):
     """The address as a pointer to numbers of the type of the array `model`, for numba.carray."""
     kind = types.CPointer(model.dtype)
@@ -158,9 +167,11 @@ maximum, minimum = _two_way("maximum"), _two_way("minimum")
 # ---- threads --------------------------------------------------------------------------------------------------------
 
 def _load_gomp():
-    """Address of GOMP_parallel(function, data, threads, flags), the entry that every OpenMP program compiled by GCC uses."""
+    """Addresses of GOMP_parallel(function, data, threads, flags), the entry that every OpenMP program compiled by GCC uses, and of
+    omp_get_thread_num()."""
     try:
-        return ctypes.cast(ctypes.CDLL("libgomp.so.1").GOMP_parallel, ctypes.c_void_p).value
+        library = ctypes.CDLL("libgomp.so.1")
+        return [ctypes.cast(f, ctypes.c_void_p).value for f in (library.GOMP_parallel, library.omp_get_thread_num)]
     except (OSError, AttributeError):
         return None
 
@@ -189,6 +200,13 @@ def _portable():
     return entry.address
 
 
+def _first_thread():
+    """What stands for omp_get_thread_num() where there is none: every thread begins with the first range."""
+    entry = numba.cfunc(types.int32())(lambda: 0)
+    _keep_alive.append(entry)
+    return entry.address
+
+
 _keep_alive = []
 _num_threads = config.NUM_THREADS
 
@@ -196,12 +214,14 @@ _num_threads = config.NUM_THREADS
 def _choose_threading():
     """Bind the symbol `scratchnn_parallel` that compiled kernels call; returns the name of what was bound."""
     if config.THREADING in ("auto", "gomp"):
-        address = _load_gomp()
-        if address:
-            llvm.add_symbol("scratchnn_parallel", address)
+        addresses = _load_gomp()
+        if addresses:
+            llvm.add_symbol("scratchnn_parallel", addresses[0])
+            llvm.add_symbol("scratchnn_thread", addresses[1])
             return "gomp"
         if config.THREADING == "gomp":
             raise OSError("SCRATCHNN_THREADING=gomp, but libgomp.so.1 does not load; install GCC's OpenMP runtime (Debian: libgomp1)")
+    llvm.add_symbol("scratchnn_thread", _first_thread())
     if config.THREADING != "serial" and config.NUM_THREADS > 1:
         if config.THREADING == "auto" and sys.platform == "linux":
             warnings.warn("libgomp.so.1 does not load: kernels fall back to Numba's own threads, whose regions cost 50 us "
@@ -236,30 +256,37 @@ if hasattr(os, "register_at_fork"):   # OpenMP's workers do not survive a fork: 
     os.register_at_fork(after_in_child=lambda: set_num_threads(1))
 
 
+MAX_THREADS = 256
+
+
 @intrinsic
 def parallel_for(typing_context, task, chunks, threads, args):
     """task(chunk, *args) for chunk in range(chunks), on `threads` threads; `args` is a tuple.
 
-    The intrinsic packs `args` beside a counter, and emits a function that takes the next number from the counter until
-    none is left. That function is called once here, or by each thread of an OpenMP region.
+    The intrinsic packs `args` beside one counter for each thread's range of chunks, and emits a function that takes numbers from the
+    counters until none is left. That function is called once here, or by each thread of an OpenMP region.
     """
     task_types = (types.int64, *args.types)
     typing_context.resolve_function_type(task, task_types, {})
     signature = types.void(task, types.int64, types.int64, args)
 
     def codegen(context, builder, signature, values):
-        _, count, width, packed = values
+        _, count, wanted, packed = values
         i32, i64, pointer = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
-        layout = ir.LiteralStructType([i64, i64, packed.type])          # next chunk, chunks, args
+        layout = ir.LiteralStructType([i64, i64, packed.type, ir.ArrayType(i64, MAX_THREADS)])     # chunks, threads, args, counters
         worker = _worker(context, builder, task.dispatcher.overloads[task_types], layout)
+        limit = builder.select(builder.icmp_signed("<", count, i64(MAX_THREADS)), count, i64(MAX_THREADS))
+        width = builder.select(builder.icmp_signed("<", wanted, limit), wanted, limit)
 
         state = cgutils.alloca_once(builder, layout)
-        for i, value in enumerate((i64(0), count, packed)):
-            builder.store(value, _field(builder, state, i))
+        for i, value in enumerate((count, width, packed)):
+            builder.store(value, builder.gep(state, [i32(0), i32(i)]))
+        with cgutils.for_range(builder, width, intp=i64) as loop:
+            start = _range_start(builder, loop.index, count, width)
+            builder.store(start, builder.gep(state, [i32(0), i32(3), loop.index]))
         data = builder.bitcast(state, pointer)
-        alone = builder.or_(builder.icmp_signed("<=", width, i64(1)), builder.icmp_signed("<=", count, i64(1)))
-        with builder.if_else(alone) as (serial, region):
-            with serial:
+        with builder.if_else(builder.icmp_signed("<=", width, i64(1))) as (serial, region):
+            with serial, builder.if_then(builder.icmp_signed(">", count, i64(0))):
                 builder.call(worker, [data])
             with region:
                 kind = ir.FunctionType(ir.VoidType(), [worker.type, pointer, i32, i32])
@@ -270,31 +297,39 @@ def parallel_for(typing_context, task, chunks, threads, args):
     return signature, codegen
 
 
-def _field(builder, struct, i):
-    """Address of field i of a struct."""
-    return builder.gep(struct, [ir.IntType(32)(0), ir.IntType(32)(i)])
+def _range_start(builder, thread, count, width):
+    """The first chunk of a thread's range: thread * count / width."""
+    return builder.sdiv(builder.mul(thread, count), width)
 
 
 def _worker(context, builder, compiled, layout):
-    """void worker(state*): run chunks until none is left. Kernels raise nothing, so the status that a call returns is dropped."""
+    """void worker(state*): run the chunks of one's own range, then those left of the others'. Kernels raise nothing, so the status
+    that a call returns is dropped."""
     context.add_linking_libs([compiled.library])
+    i32, i64 = ir.IntType(32), ir.IntType(64)
     name = f"{builder.function.name}.worker{len(builder.module.functions)}"
     worker = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()]), name)
     worker.linkage = "internal"
-    entry, loop, work, done = (worker.append_basic_block(n) for n in ("entry", "loop", "work", "done"))
-    b = ir.IRBuilder(entry)
+    b = ir.IRBuilder(worker.append_basic_block("entry"))
     state = b.bitcast(worker.args[0], layout.as_pointer())
-    count, args = b.load(_field(b, state, 1)), cgutils.unpack_tuple(b, b.load(_field(b, state, 2)))
-    b.branch(loop)
-    b.position_at_end(loop)
-    chunk = b.atomic_rmw("add", _field(b, state, 0), ir.IntType(64)(1), "monotonic")
-    b.cbranch(b.icmp_signed("<", chunk, count), work, done)
-    b.position_at_end(work)
-    descriptor = compiled.fndesc
-    function = context.declare_function(builder.module, descriptor)
-    context.call_conv.call_function(b, function, descriptor.restype, descriptor.argtypes, [chunk, *args])
-    b.branch(loop)
-    b.position_at_end(done)
+    count, width, packed = (b.load(b.gep(state, [i32(0), i32(i)])) for i in range(3))
+    args = cgutils.unpack_tuple(b, packed)
+    number = cgutils.get_or_insert_function(builder.module, ir.FunctionType(i32, []), "scratchnn_thread")
+    own = b.srem(b.zext(b.call(number, []), i64), width)
+    with cgutils.for_range(b, width, intp=i64) as loop:
+        thread = b.srem(b.add(own, loop.index), width)
+        counter, end = b.gep(state, [i32(0), i32(3), thread]), _range_start(b, b.add(thread, i64(1)), count, width)
+        again, work, done = (worker.append_basic_block(n) for n in ("again", "work", "done"))
+        b.branch(again)
+        b.position_at_end(again)
+        chunk = b.atomic_rmw("add", counter, i64(1), "monotonic")
+        b.cbranch(b.icmp_signed("<", chunk, end), work, done)
+        b.position_at_end(work)
+        descriptor = compiled.fndesc
+        function = context.declare_function(builder.module, descriptor)
+        context.call_conv.call_function(b, function, descriptor.restype, descriptor.argtypes, [chunk, *args])
+        b.branch(again)
+        b.position_at_end(done)
     b.ret_void()
     return worker
 

@@ -43,6 +43,10 @@ def walk(roots, wanted, create_graph, retain_graph):
             slots = waiting.pop(id(node))
             for index, hooks in (node.hooks or {}).items():
                 slots[index] = _hooked(hooks, slots[index])
+            for index, tensor in (node.retained or {}).items():
+                g = slots[index]
+                if g is not None:
+                    tensor.grad = Tensor(g.array.copy()) if tensor.grad is None else Tensor(tensor.grad.array + g.array)
             if wanted is not None:
                 arrived.update({(id(node), i): (node, g) for i, g in enumerate(slots) if (id(node), i) in wanted})
             edges = node.edges if needed is None else [e for e in node.edges if id(e[0]) in needed]
@@ -57,6 +61,9 @@ def _hooked(hooks, g):
     """The gradient after the user's hooks; each may return another one."""
     for hook in list(hooks.values()) if hooks and g is not None else ():
         changed = hook(g)
+        if changed is not None and (not isinstance(changed, Tensor) or changed.shape != g.shape):
+            raise RuntimeError(f"a hook must return None or a Tensor of the gradient's shape {g.shape}, not "
+                               f"{changed.shape if isinstance(changed, Tensor) else type(changed).__name__}")
         g = g if changed is None else changed
     return g
 
@@ -87,9 +94,11 @@ def first_gradients(outputs, gradients):
                 raise RuntimeError(f"a gradient can be left out only for a tensor of one element, not of shape {output.shape}; "
                                    "reduce it (.sum(), .mean()) or pass gradient=")
             g = Tensor(np.ones_like(output.array))
+        elif not isinstance(g, Tensor):
+            raise TypeError(f"the gradient must be a Tensor, not {type(g).__name__}")
         elif g.shape != output.shape:
             raise RuntimeError(f"the gradient has shape {g.shape}, but the tensor {output.shape}; they must be equal")
-        roots.append((output, g))
+        roots.append((output, g.to(output.dtype)))
     return roots
 
 

@@ -83,7 +83,8 @@ def find_nonfinite():
 
 
 def _is_finite(value) -> bool:
-    return not isinstance(value, Tensor) or value.dtype.kind != "f" or bool(np.isfinite(value.array).all())
+    array = value.array if isinstance(value, Tensor) else value
+    return not isinstance(array, (np.ndarray, float)) or np.asarray(array).dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 # ---- the graph ------------------------------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ def graph(output: Tensor, names: dict[str, Tensor] | None = None) -> str:
     lines = ["digraph {", "    rankdir=LR; node [fontname=Helvetica, shape=box, style=rounded]"]
     for node in _nodes(output):
         lines.append(f'    n{node.id} [label="{node.op.name}"]')
-        for target, _, shape, name, _ in node.edges:
+        for target, _, shape, _, name, _ in node.edges:
             if isinstance(target, Node):
                 lines.append(f'    n{target.id} -> n{node.id} [label="{_size(shape)}"]')
             else:
@@ -139,7 +140,7 @@ def draw_graph(output: Tensor, path, names: dict[str, Tensor] | None = None) -> 
     arrow = {"arrowstyle": "->", "color": "#999", "shrinkA": 16, "shrinkB": 16, "zorder": 0}
     for node in nodes:
         axes.text(*place[id(node)], node.op.name, bbox=box, **style)
-        for target, _, shape, name, _ in node.edges:
+        for target, _, shape, _, name, _ in node.edges:
             axes.annotate("", place[id(node)], place[id(target)], zorder=0, arrowprops=arrow)
             if not isinstance(target, Node):
                 label = f"{labels.get(id(target), name)}\n{_size(shape)}"

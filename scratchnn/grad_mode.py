@@ -19,6 +19,10 @@ class no_grad(ContextDecorator):
     def __init__(self):
         self.before = []
 
+    def _recreate_cm(self):
+        """A decorated function gets a fresh one for each call, so that threads do not share what was before."""
+        return type(self)()
+
     def __enter__(self):
         self.before.append(grad_mode.enabled)
         grad_mode.enabled = self.mode

@@ -90,8 +90,12 @@ class Op:
         if self.promote:
             args = promoted(self, args)
         if watchers:
-            return watchers[-1](self, args, lambda: self._run(args))
+            return self._watched(args, len(watchers) - 1)
         return self._run(args)
+
+    def _watched(self, args, i):
+        """Run inside all watchers, the last one outermost."""
+        return self._run(args) if i < 0 else watchers[i](self, args, lambda: self._watched(args, i - 1))
 
     def _run(self, args):
         arrays, needing = [], []
@@ -198,19 +202,22 @@ def _keeper(operation, want):
 class Node:
     """One application of an operation, kept for the backward pass: where gradients go, and what the derivatives need.
 
-    edges   (target, output index of the target, shape, parameter, position) of each input that needs a gradient; the target is the
-            node that made the input, or the input itself if it is a leaf
+    edges   (target, output index of the target, shape, dtype, parameter, position) of each input that needs a gradient; the target
+            is the node that made the input, or the input itself if it is a leaf
     """
 
-    __slots__ = ("__weakref__", "edges", "hooks", "id", "op", "outputs", "saved")
+    __slots__ = ("__weakref__", "edges", "hooks", "id", "op", "outputs", "retained", "saved")
 
     def __init__(self, operation, args, needing, result, counter):
         plan = operation.plans.get(needing)
         if plan is None:
             plan = operation.plans[needing] = Plan(operation, needing)
-        self.op, self.id, self.hooks = operation, next(_ids), None
+        self.op, self.id, self.hooks, self.retained = operation, next(_ids), None, None
         self.outputs = len(result) if isinstance(result, tuple) else 1
-        self.edges = [(args[i].grad_fn or args[i], args[i].index, args[i].array.shape, name, i) for name, i in plan.edges]
+        self.edges = []
+        for name, i in plan.edges:
+            a = args[i]
+            self.edges.append((a.grad_fn or a, a.index, a.array.shape, a.array.dtype, name, i))
         self.saved = {want: keep(args, result, counter) for want, keep in plan.keep}
 
     def __repr__(self):
@@ -222,7 +229,7 @@ class Node:
             raise RuntimeError(f"the values that the gradient of {self.op.name} needs were freed by an earlier backward(); "
                                "pass retain_graph=True to that one to go through the graph twice")
         found, gradients = {}, []
-        for target, index, shape, name, position in wanted:
+        for target, index, shape, dtype, name, position in wanted:
             if name not in found:
                 rule = self.op.rules[name]
                 values = rule.function(g, *[self._value(want, wanted, rule) for want in rule.wants])
@@ -231,7 +238,8 @@ class Node:
             if isinstance(value, (list, tuple)):                       # one gradient for each of *tensors
                 value = value[position - len(self.op.names) + 1]
             if value is not None:
-                gradients.append((target, index, value if value.array.shape == shape else sum_to(value, shape)))
+                value = value if value.array.shape == shape else sum_to(value, shape)
+                gradients.append((target, index, value if value.array.dtype == dtype else cast(value, dtype)))
         return gradients
 
     def _value(self, want, wanted, rule):

@@ -183,16 +183,15 @@ class Tensor:
 
     def _accumulate(self, g: Tensor, taken: set[int], create_graph: bool) -> None:
         """Add g to .grad. A gradient that someone else may hold (`taken`, views) is copied, so that each leaf owns its own."""
-        if self.grad is not None:
-            if create_graph:
-                self.grad = self.grad + g
-            else:
-                kernels.add(self.grad.array, g.array, out=self.grad.array)
-                self.grad.bump_version()
-        elif create_graph:
-            self.grad = g
+        if create_graph:
+            self.grad = ops.clone(g) if self.grad is None else self.grad + g
+        elif self.grad is not None and self.grad.is_contiguous():
+            kernels.add(self.grad.array, g.array, out=self.grad.array)
+            self.grad.bump_version()
+        elif self.grad is not None:
+            self.grad = Tensor(self.grad.array + g.array)
         else:
-            own = g.array.base is None and id(g.array) not in taken and g.array.flags.c_contiguous
+            own = g.array.base is None and id(g.array) not in taken and g.array.flags.c_contiguous and not self.hooks
             self.grad = Tensor(g.array if own else np.array(g.array, order="C"))
             taken.add(id(g.array))
 
@@ -224,11 +223,9 @@ class Tensor:
         return handle
 
     def retain_grad(self) -> None:
-        """Store the gradient in .grad although this Tensor is a result."""
+        """Store the gradient in .grad although this Tensor is a result: as it is after all hooks."""
         if self.grad_fn is not None:
-            def keep(g):
-                self.grad = Tensor(g.array.copy()) if self.grad is None else Tensor(self.grad.array + g.array)
-            self.register_hook(keep)
+            self.grad_fn.retained = {**(self.grad_fn.retained or {}), self.index: self}
 
     # -- changes in place: no gradient may be being recorded; views and what they were taken from count together
 
@@ -247,6 +244,8 @@ class Tensor:
         self._change(name, *values)
         if result.shape != self.shape:
             raise RuntimeError(f"{name}: a result of shape {result.shape} does not fit into a tensor of shape {self.shape}")
+        if result.dtype.kind == "f" and self.dtype.kind != "f":
+            raise RuntimeError(f"{name}: a {result.dtype} result does not fit into a tensor of {self.dtype}; use x = x + ... instead")
         self.array[...] = result.array
         return self
 

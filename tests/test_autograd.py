@@ -2,13 +2,15 @@
 
 import gc
 import sys
+import threading
 import weakref
 
 import numpy as np
 import pytest
 
+import kernels
 import scratchnn as snn
-from scratchnn import debug
+from scratchnn import debug, optim
 from scratchnn.op import Op, op, registry
 from scratchnn.testing import check_gradients
 
@@ -261,7 +263,10 @@ def test_tensor_makes_what_torch_makes():
 ERRORS = [
     (lambda: snn.ones(3, 4) + snn.ones(5), ValueError, r"add: shapes \(3, 4\) and \(5,\) do not fit"),
     (lambda: snn.ones(3, 4) @ snn.ones(5, 2), ValueError, r"matmul: \(3, 4\) times \(5, 2\) does not fit"),
-    (lambda: snn.linear(snn.ones(3, 4), snn.ones(2, 5)), ValueError, "last dimension of x must be 5"),
+    (lambda: snn.linear(snn.ones(3, 4), snn.ones(2, 5)), ValueError, r"does not fit weight \(2, 5\)"),
+    (lambda: snn.linear(snn.ones(3, 4, dtype=np.float64), snn.ones(2, 4)), TypeError, "one dtype"),
+    (lambda: snn.linear(snn.ones(3, 4), snn.ones(2, 4), snn.ones(1)), ValueError, r"must have shape \(2,\)"),
+    (lambda: snn.tensor([1, 2]).add_(0.5), RuntimeError, "does not fit into a tensor of int64"),
     (lambda: snn.ones(3).sum(1), IndexError, "dimension 1 does not exist"),
     (lambda: snn.ones(3).reshape(2, 2), ValueError, "do not fit shape"),
     (lambda: snn.exp([1.0]), TypeError, "must be a Tensor"),
@@ -292,6 +297,86 @@ ERRORS = [
 def test_errors_say_what_would_fit(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_kept_gradient_is_not_changed_by_the_next_backward():
+    x, kept = leaf(2), []
+    x.register_hook(kept.append)
+    for _ in range(2):
+        (x * 2).sum().backward()
+    np.testing.assert_array_equal(kept[0].array, [2, 2])
+    np.testing.assert_array_equal(x.grad.array, [4, 4])
+
+
+def test_create_graph_gradients_are_owned_and_writable():
+    a, b = leaf(2), leaf(2)
+    ((a + b) * 2).sum().backward(create_graph=True)
+    a.grad.detach().zero_()
+    np.testing.assert_array_equal(b.grad.array, [2, 2])
+    x = leaf(3)
+    x.sum().backward(create_graph=True)
+    optim.SGD([x], 0.1).step()
+    x.sum().backward()
+    np.testing.assert_array_equal(x.grad.array, [2, 2, 2])
+
+
+def test_a_gradient_has_the_dtype_of_its_leaf_and_a_strided_one_grows():
+    x = leaf(2, 3)
+    (x * 2).backward(snn.ones(2, 3, dtype=np.float64))
+    assert x.grad.dtype == snn.float32
+    x.grad = snn.ones(3, 2).t()
+    x.sum().backward()
+    np.testing.assert_array_equal(x.grad.array, np.full((2, 3), 2))
+
+
+def test_retain_grad_sees_the_gradient_after_hooks_once():
+    x = leaf(2)
+    y = x * 3
+    y.retain_grad()
+    y.retain_grad()
+    y.register_hook(lambda g: g * 2)
+    y.sum().backward()
+    np.testing.assert_array_equal(y.grad.array, [2, 2])
+    z = x * 3
+    z.register_hook(lambda g: snn.ones(5))
+    with pytest.raises(RuntimeError, match=r"gradient's shape \(2,\), not \(5,\)"):
+        z.sum().backward()
+
+
+def test_no_grad_as_a_decorator_is_safe_in_threads():
+    inside, leave = threading.Event(), threading.Event()
+
+    @snn.no_grad()
+    def wait():
+        inside.set()
+        leave.wait(5)
+        return snn.is_grad_enabled()
+
+    found = []
+    thread = threading.Thread(target=lambda: found.extend([wait(), snn.is_grad_enabled()]))
+    thread.start()
+    inside.wait(5)
+    with snn.no_grad():
+        leave.set()
+        thread.join()
+    assert found == [False, True] and snn.is_grad_enabled()
+
+
+def test_debug_tools_nest():
+    with debug.timer() as times, debug.find_nonfinite():
+        snn.ones(3) * 2
+    assert times.calls == {"mul": 1}
+
+
+def test_memory_that_may_not_be_written_is_refused():
+    p = snn.from_numpy(np.frombuffer(np.ones(4, np.float32).tobytes(), np.float32)).requires_grad_()
+    p.grad = snn.ones(4)
+    with pytest.raises(ValueError, match="read-only"):
+        optim.SGD([p], 0.1).step()
+    with pytest.raises(ValueError, match="must be a contiguous, writeable float32 array"):
+        kernels.add(np.ones((2, 3), np.float32), np.ones((2, 3), np.float32), out=np.ones((3, 2), np.float32).T)
+    with pytest.raises(ValueError, match="one dtype"):
+        kernels.matmul(np.ones((2, 3), np.float32), np.ones((3, 2)))
 
 
 def test_find_nonfinite_names_the_first_operation_forward_and_backward():

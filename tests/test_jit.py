@@ -50,7 +50,7 @@ def test_a_second_process_compiles_nothing_and_a_changed_file_is_never_served_st
     again = python(STEP, copy, SCRATCHNN_CACHE=cache)
     assert again[:3] == [loss, misses, "0"]
 
-    scalar = copy / "kernels" / "scalar.py"  # a callee of every kernel, in another file than they
+    scalar = copy / "kernels" / "scalar" / "activation.py"  # a callee of every kernel, in another file than they
     relu = "return like(x, 0) if x <= 0 else x"
     assert relu in scalar.read_text()
     scalar.write_text(scalar.read_text().replace(relu, "return like(x, 0) if x <= 0 else x * like(x, 2)"))
@@ -81,6 +81,24 @@ y = kernels.matmul(kernels.tanh(x), x.T.copy())
 print(y.sum(dtype=float).hex(), kernels.sum(x).item().hex())
 """
     assert python(code, SCRATCHNN_THREADING=threading) == python(code, SCRATCHNN_NUM_THREADS=1)
+
+
+@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon"])
+def test_matrix_products_of_every_tile_shape(simd):
+    """The tiles of other machines, run on this one (LLVM cuts their vectors to its own)."""
+    code = """
+import numpy as np, kernels
+rng = np.random.default_rng(0)
+for dtype, bound in ((np.float32, 1e-4), (np.float64, 1e-12)):
+    for M, K, N in ((1, 5, 7), (13, 17, 33), (64, 330, 50), (100, 77, 130), (29, 700, 31), (500, 40, 65)):
+        a, b, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((M, K), (K, N), N))
+        for left in (a, a.T.copy().T):
+            for right in (b, b.T.copy().T):
+                c = kernels.matmul(left, right, bias=bias, activation='relu')
+                assert np.allclose(c, np.maximum(a.astype(float) @ b + bias, 0), atol=bound * K), (M, K, N, dtype)
+print('equal')
+"""
+    assert python(code, SCRATCHNN_SIMD=simd) == ["equal"]
 
 
 def test_the_reference_wing_runs_a_whole_step():

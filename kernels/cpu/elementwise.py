@@ -1,4 +1,4 @@
-"""Elementwise kernels, generated from the scalar functions of kernels/scalar.py.
+"""Elementwise kernels, generated from the scalar functions of kernels/scalar/.
 
 One compiled loop serves every layout. The output is seen as rows x columns, contiguous; each operand as a flat contiguous array
 whose element for (row, column) lies at (row % period) * row_stride + column * column_stride, with column_stride 0 or 1:
@@ -24,14 +24,17 @@ from kernels import jit, scalar
 WIDTH = 2048   # columns, where the operands leave the choice
 
 TASKS = {1: """
-def {name}_task(chunk, a, out, rows, columns, layout{parameters}):
-    part = slice(chunk * rows * columns, (chunk + 1) * rows * columns)
+def {name}_task(chunk, a, out{parameters}):
+    full_width()
+    part = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
     x, y = a[part], out[part]
     for i in range(y.size):
         y[i] = f(x[i]{parameters})
 """, 2: """
-def {name}_task(chunk, a, b, out, rows, columns, layout{parameters}):
+def {name}_task(chunk, a, b, out, columns, layout{parameters}):
+    full_width()
     period_a, row_a, column_a, period_b, row_b, column_b = layout
+    rows = max(1, CHUNK // columns)
     for row in range(chunk * rows, min((chunk + 1) * rows, (out.size + columns - 1) // columns)):
         y = out[row * columns:(row + 1) * columns]
         at_a, at_b = (row % period_a) * row_a, (row % period_b) * row_b
@@ -48,16 +51,17 @@ def {name}_task(chunk, a, b, out, rows, columns, layout{parameters}):
             for i in range(y.size):
                 y[i] = f(u[i], v[i]{parameters})
 """, 3: """
-def {name}_task(chunk, a, b, c, out, rows, columns, layout{parameters}):
-    part = slice(chunk * rows * columns, (chunk + 1) * rows * columns)
+def {name}_task(chunk, a, b, c, out{parameters}):
+    full_width()
+    part = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
     u, v, w, y = a[part], b[part], c[part], out[part]
     for i in range(y.size):
         y[i] = f(u[i], v[i], w[i]{parameters})
 """}
 KERNEL = """
-def {name}_kernel({operands}, out, rows, columns, layout, threads{parameters}):
-    size = rows * columns
-    parallel_for(task, (out.size + size - 1) // size, threads, ({operands}, out, rows, columns, layout{parameters}))
+def {name}_kernel({operands}, out, {layout}threads{parameters}):
+    size = {size}
+    parallel_for(task, (out.size + size - 1) // size, threads, ({operands}, out{comma_layout}{parameters}))
 """
 
 
@@ -72,7 +76,7 @@ def broadcast_shape(name, *shapes):
 
 @lru_cache(maxsize=4096)
 def plan(name, *shapes):
-    """How one or two operands of these shapes are run over: (output shape, columns, layout, operands to copy first).
+    """How two operands of these shapes are run over: (output shape, columns, layout, operands to copy first).
 
     `layout` is the table above, row by row, in one flat tuple.
     """
@@ -107,40 +111,68 @@ def _span(own, shape):
     return (start, stop) if stop - start == len(varying) else (-1, -2)
 
 
-def elementwise(function, operands=1, parameters=0, result=None):
-    """A kernel on arrays from a scalar function of kernels/scalar.py: kernel(*operands, *parameters, out=None).
+def elementwise(function, operands=1, parameters=0, result=None, heavy=False):
+    """A kernel on arrays from a scalar function of kernels/scalar/: kernel(*operands, *parameters, out=None).
 
     The operands broadcast and have one dtype (a condition aside); parameters are numbers. The result has the dtype of the last
-    operand, or `result`. `out` is a contiguous array of the output's shape, which may be one of the operands.
+    operand, or `result`. `out` is a contiguous array of the output's shape, which may be one of the operands. A second thread pays
+    from 32,768 elements on if each is `heavy` work, from four times as many if it is not.
     """
-    name, kernels = function.__name__, []
-
-    def compile_kernel():
-        form = {"name": name, "parameters": "".join(f", p{i}" for i in range(parameters)), "operands": ", ".join("abc"[:operands])}
-        task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{name}_task", globals(), f=function))
-        driver = jit.generate(KERNEL.format(**form), f"{name}_kernel", globals(), task=task, parallel_for=jit.parallel_for)
-        kernels.append(jit.jit(driver))
-        return kernels[0]
+    name = function.__name__
+    layout_of = _binary_layout if operands == 2 else _flat_layout
+    share = 1 if heavy else 4
+    kernel = None
 
     def launch(*args, out=None):
+        nonlocal kernel
+        if kernel is None:
+            kernel = _compile(function, operands, parameters)
         arrays = args[:operands]
         last = arrays[-1]
-        if operands == 3:
-            shape = broadcast_shape(name, *(a.shape for a in arrays))
-            columns, layout, copies = WIDTH, (), [i for i, a in enumerate(arrays) if a.shape != shape]
-        else:
-            shape, columns, layout, copies = plan(name, *[a.shape for a in arrays])
-        if copies:
-            arrays = [np.array(np.broadcast_to(a, shape)) if i in copies else a for i, a in enumerate(arrays)]
-        y = np.empty(shape, result or last.dtype) if out is None else out
-        kernel = kernels[0] if kernels else compile_kernel()
-        kernel(*[a.reshape(-1) for a in arrays], y.reshape(-1), max(1, jit.CHUNK // columns), columns, layout, jit.threads(y.size),
-               *[last.dtype.type(p) for p in args[operands:]])
+        arrays, shape, layout = layout_of(name, arrays)
+        y = np.empty(shape, result or last.dtype) if out is None else _checked_out(name, out, shape, result or last.dtype)
+        numbers = [last.dtype.type(p) for p in args[operands:]] if parameters else ()
+        kernel(*[a.reshape(-1) for a in arrays], y.reshape(-1), *layout, jit.threads(y.size // share), *numbers)
         return y
 
     launch.__name__ = launch.__qualname__ = name
     launch.__doc__ = function.__doc__
     return launch
+
+
+def _checked_out(name, out, shape, dtype):
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(f"{name}: `out` must be a contiguous, writeable {dtype} array of shape {shape}; it is {out.dtype} {out.shape}")
+    return out
+
+
+def _compile(function, operands, parameters):
+    """The compiled kernel of a scalar function; Numba compiles it further for each dtype when first called."""
+    form = {"name": function.__name__, "parameters": "".join(f", p{i}" for i in range(parameters)), "operands": ", ".join("abc"[:operands]),
+            "layout": "columns, layout, " if operands == 2 else "", "comma_layout": ", columns, layout" if operands == 2 else "",
+            "size": "max(1, CHUNK // columns) * columns" if operands == 2 else "CHUNK"}
+    task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{function.__name__}_task", globals(), f=function, CHUNK=jit.CHUNK,
+                                  full_width=jit.full_width))
+    driver = jit.generate(KERNEL.format(**form), f"{function.__name__}_kernel", globals(), task=task, CHUNK=jit.CHUNK,
+                          parallel_for=jit.parallel_for)
+    return jit.jit(driver)
+
+
+def _flat_layout(name, arrays):
+    """(arrays of one shape, that shape, nothing more): what one or three operands need."""
+    shape = arrays[0].shape
+    if len(arrays) == 3 and not shape == arrays[1].shape == arrays[2].shape:
+        shape = broadcast_shape(name, *(a.shape for a in arrays))
+        arrays = [a if a.shape == shape else np.array(np.broadcast_to(a, shape)) for a in arrays]
+    return arrays, shape, ()
+
+
+def _binary_layout(name, arrays):
+    """(arrays, shape of the output, (columns, layout)) of two operands."""
+    shape, columns, layout, copies = plan(name, arrays[0].shape, arrays[1].shape)
+    if copies:
+        arrays = [np.array(np.broadcast_to(a, shape)) if i in copies else a for i, a in enumerate(arrays)]
+    return arrays, shape, (columns, layout)
 
 
 add = elementwise(scalar.add, 2)
@@ -149,7 +181,7 @@ mul = elementwise(scalar.mul, 2)
 div = elementwise(scalar.div, 2)
 floor_divide = elementwise(scalar.floor_divide, 2)
 remainder = elementwise(scalar.remainder, 2)
-pow = elementwise(scalar.pow, 2)
+pow = elementwise(scalar.pow, 2, heavy=True)
 maximum = elementwise(scalar.maximum, 2)
 minimum = elementwise(scalar.minimum, 2)
 neg = elementwise(scalar.neg)
@@ -172,36 +204,36 @@ isnan = elementwise(scalar.isnan, result=np.bool_)
 isinf = elementwise(scalar.isinf, result=np.bool_)
 isfinite = elementwise(scalar.isfinite, result=np.bool_)
 
-exp = elementwise(scalar.exp)
-expm1 = elementwise(scalar.expm1)
-log = elementwise(scalar.log)
-log1p = elementwise(scalar.log1p)
+exp = elementwise(scalar.exp, heavy=True)
+expm1 = elementwise(scalar.expm1, heavy=True)
+log = elementwise(scalar.log, heavy=True)
+log1p = elementwise(scalar.log1p, heavy=True)
 sqrt = elementwise(scalar.sqrt)
 rsqrt = elementwise(scalar.rsqrt)
-sin = elementwise(scalar.sin)
-cos = elementwise(scalar.cos)
-tanh = elementwise(scalar.tanh)
-erf = elementwise(scalar.erf)
+sin = elementwise(scalar.sin, heavy=True)
+cos = elementwise(scalar.cos, heavy=True)
+tanh = elementwise(scalar.tanh, heavy=True)
+erf = elementwise(scalar.erf, heavy=True)
 floor = elementwise(scalar.floor)
 ceil = elementwise(scalar.ceil)
 
-sigmoid = elementwise(scalar.sigmoid)
+sigmoid = elementwise(scalar.sigmoid, heavy=True)
 sigmoid_backward = elementwise(scalar.sigmoid_backward, 2)
 tanh_backward = elementwise(scalar.tanh_backward, 2)
-softplus = elementwise(scalar.softplus, parameters=2)
-softplus_backward = elementwise(scalar.softplus_backward, 2, parameters=2)
+softplus = elementwise(scalar.softplus, parameters=2, heavy=True)
+softplus_backward = elementwise(scalar.softplus_backward, 2, parameters=2, heavy=True)
 relu = elementwise(scalar.relu)
 relu_backward = elementwise(scalar.relu_backward, 2)
 leaky_relu = elementwise(scalar.leaky_relu, parameters=1)
 leaky_relu_backward = elementwise(scalar.leaky_relu_backward, 2, parameters=1)
-elu = elementwise(scalar.elu, parameters=1)
-elu_backward = elementwise(scalar.elu_backward, 2, parameters=1)
-silu = elementwise(scalar.silu)
-silu_backward = elementwise(scalar.silu_backward, 2)
-gelu = elementwise(scalar.gelu)
-gelu_backward = elementwise(scalar.gelu_backward, 2)
-gelu_tanh = elementwise(scalar.gelu_tanh)
-gelu_tanh_backward = elementwise(scalar.gelu_tanh_backward, 2)
+elu = elementwise(scalar.elu, parameters=1, heavy=True)
+elu_backward = elementwise(scalar.elu_backward, 2, parameters=1, heavy=True)
+silu = elementwise(scalar.silu, heavy=True)
+silu_backward = elementwise(scalar.silu_backward, 2, heavy=True)
+gelu = elementwise(scalar.gelu, heavy=True)
+gelu_backward = elementwise(scalar.gelu_backward, 2, heavy=True)
+gelu_tanh = elementwise(scalar.gelu_tanh, heavy=True)
+gelu_tanh_backward = elementwise(scalar.gelu_tanh_backward, 2, heavy=True)
 
-binary_cross_entropy_with_logits = elementwise(scalar.binary_cross_entropy_with_logits, 2)
-binary_cross_entropy_with_logits_backward = elementwise(scalar.binary_cross_entropy_with_logits_backward, 3)
+binary_cross_entropy_with_logits = elementwise(scalar.binary_cross_entropy_with_logits, 2, heavy=True)
+binary_cross_entropy_with_logits_backward = elementwise(scalar.binary_cross_entropy_with_logits_backward, 3, heavy=True)

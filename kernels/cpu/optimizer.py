@@ -13,6 +13,7 @@ import numpy as np
 from kernels import jit
 from kernels.jit import inner, like, parallel_for
 from kernels.scalar import maximum
+from kernels.scalar.bits import is_single
 
 CHUNK = jit.CHUNK
 
@@ -31,6 +32,8 @@ def _table(name, lists):
             if array.shape != first[place].shape or array.dtype != first[0].dtype:
                 raise ValueError(f"{name}: array {place} of list {row} is {array.dtype} {array.shape}, but {first[0].dtype} "
                                  f"{first[place].shape} is needed")
+            if row != 1 and not array.flags.writeable:
+                raise ValueError(f"{name}: array {place} of list {row} is read-only; make a copy of it first")
             if not array.flags.c_contiguous:
                 copies.append((array, np.ascontiguousarray(array)))
                 array = copies[-1][1]
@@ -75,9 +78,9 @@ def part(table, row, place, start, size, model):
 
 @inner
 def settled(average):
-    """A decaying average, 0 once it is below 1e-30: on its way to 0 it would end among the denormals, which are a hundred times
-    slower, and stay there (the smallest one times 0.9 is itself again). Units that are never active do this after 800 steps."""
-    return average if math.fabs(average) > like(average, 1e-30) else like(average, 0)
+    """A decaying average, 0 once it is nearly denormal: denormals are a hundred times slower, and it would stay there (the
+    smallest one times 0.9 is itself again). Units that are never active get there after 800 steps of Adam."""
+    return average if math.fabs(average) > (1e-37 if is_single(average) else 1e-300) else like(average, 0)
 
 
 # ---- SGD ------------------------------------------------------------------------------------------------------------
@@ -163,7 +166,7 @@ def rmsprop_task(chunk, table, sizes, firsts, model, lr, alpha, fresh, eps, weig
         if a.size > 0:
             a[i] = settled(alpha * a[i] + fresh * d)
             variance -= a[i] * a[i]
-        change = d / (math.sqrt(variance) + eps)
+        change = d / (math.sqrt(maximum(variance, like(lr, 0))) + eps)
         if b.size > 0:
             change += momentum * b[i]
             b[i] = change

@@ -1,4 +1,4 @@
-"""Random numbers from Philox 4x32-10 (kernels/scalar.py): a number is a function of (seed, offset, its place in the array).
+"""Random numbers from Philox 4x32-10 (kernels/scalar/philox.py): a number is a function of (seed, offset, its place in the array).
 
 A seed names a stream of 2^64 blocks of four 32-bit words. Every kernel here starts at block `offset` and says how many blocks it
 uses, so that its caller moves on by that; the same words come out on any number of threads. Bytes: the output written once.

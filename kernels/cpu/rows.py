@@ -43,5 +43,6 @@ def row_dot(a, b):
 @inner
 def exp_all(y):
     """y = exp(y). In place: of two arrays that are the same, LLVM would not know that vectors are safe."""
+    jit.full_width()
     for i in range(y.size):
         y[i] = exp(y[i])

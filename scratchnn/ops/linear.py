@@ -37,14 +37,20 @@ def _(g, a, b_shape):
 
 def sum_leading(x):
     """(..., K, 1) -> (K,)."""
-    return sum(reshape(x, (-1, x.shape[-2])), 0)
+    return sum(reshape(x, (math.prod(x.shape[:-2]), x.shape[-2])), 0)
 
 
 @op(cases=[((3, 4), (5, 4), (5,)), ((2, 3, 4), (5, 4), (5,)), ((4,), (2, 4), (2,))])
 def linear(x, weight, bias=None):
     """y = x W^T + b. Shapes: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
-    if x.shape[-1:] != weight.shape[1:]:
-        raise ValueError(f"linear: x {x.shape} does not fit weight {weight.shape}; the last dimension of x must be {weight.shape[1]}")
+    if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"linear: x {x.shape} does not fit weight {weight.shape}; weight must be (out, in) and the last dimension of x "
+                         f"in, here {weight.shape[-1]}")
+    if any(v is not None and v.dtype != x.dtype for v in (weight, bias)):
+        raise TypeError(f"linear: x is {x.dtype}, but weight {weight.dtype}{'' if bias is None else f' and bias {bias.dtype}'}; "
+                        "bring them to one dtype with .to()")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: bias {bias.shape} does not fit weight {weight.shape}; it must have shape {weight.shape[:1]}")
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     return kernels.matmul(rows, weight.T, bias).reshape(*x.shape[:-1], weight.shape[0])
 

@@ -24,10 +24,13 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     a, b = a if rows else a[None], b if columns else b[:, None]
     (M, K), N = a.shape[-2:], b.shape[-1]
     c = np.empty(shape, np.result_type(a, b)) if out is None else out
+    if c.shape != shape:
+        raise ValueError(f"matmul: `out` has shape {c.shape}, the product {shape}")
     if not c.size:
         return c
     if not K or c.dtype.kind != "f":
         return _without_kernel(a, b, c, bias, activation, accumulate)
+    _check("matmul", c.dtype, a, b, c, bias, N)
     batch = shape[:len(shape) - rows - columns]
     if b.ndim == 2 and a.ndim > 2:                           # one right operand for all: a single tall product
         a, M, batch = a.reshape(-1, K), math.prod(batch) * M, ()
@@ -39,7 +42,7 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     count = math.prod(batch)
     threads = jit.threads(jit.SERIAL_BELOW if count * M * N * K > (SMALL_ROW if M == 1 else SMALL) else 0)
     matmul_kernel(left, ta, lda, right, tb, ldb, c.reshape(-1), count, M, N, K, accumulate,
-                  np.empty(0, c.dtype) if bias is None else bias, ACTIVATIONS.index(activation), threads)
+                  np.empty(0, c.dtype) if bias is None else np.ascontiguousarray(bias), ACTIVATIONS.index(activation), threads)
     return c
 
 
@@ -58,6 +61,17 @@ def _result_shape(a, b):
         except ValueError:
             raise ValueError(f"matmul: the leading dimensions of {a.shape} and {b.shape} do not broadcast") from None
     return (*batch, *a.shape[-2:-1], *(b.shape[-1:] if columns else ())), rows, columns
+
+
+def _check(name, dtype, a, b, out, bias, columns):
+    """ValueError unless everything has one dtype, the bias a number for each column, and `out` can be written to as it lies."""
+    dtypes = [x.dtype for x in (a, b, bias) if x is not None]
+    if any(d != dtype for d in dtypes):
+        raise ValueError(f"{name}: operands and bias must have one dtype, got {', '.join(map(str, dtypes))}")
+    if bias is not None and bias.shape != (columns,):
+        raise ValueError(f"{name}: a bias of shape {bias.shape} does not fit {columns} columns; it must have shape ({columns},)")
+    if not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(f"{name}: `out` must be contiguous and writeable")
 
 
 def _flat(x):

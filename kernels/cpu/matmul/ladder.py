@@ -1,9 +1,7 @@
 """The rungs below the fast product, to read and to time: C = A B for contiguous A (M, K) and B (K, N), on one core.
 
-Shares of the FMA peak are in benchmarks/results/; `benchmarks/kernels.py` measures them.
+`pytest benchmarks/test_kernels.py` times them beside the fast one.
 """
-
-import numpy as np
 
 from kernels.jit import jit
 
@@ -51,23 +49,20 @@ def blocked(a, b, c):
 
 
 @jit
-def packed(a, b, c):
-    """B is copied, 16 columns at a time, into a run that is read in order; four rows of C are summed in local arrays that LLVM can
-    keep in registers. What is left to gain takes explicit vector registers: kernels/cpu/matmul/simd.py."""
-    M, K, N = a.shape[0], a.shape[1], b.shape[1]
-    panel, sums = np.zeros((K, 16), a.dtype), np.empty((4, 16), a.dtype)
-    for j0 in range(0, N, 16):
-        width = min(16, N - j0)
-        for k in range(K):
-            panel[k, :width] = b[k, j0:j0 + width]
-        for i0 in range(0, M, 4):
-            height = min(4, M - i0)
-            sums[:] = 0
-            for k in range(K):
-                other = panel[k]
-                for r in range(height):
-                    factor, total = a[i0 + r, k], sums[r]
-                    for j in range(16):
-                        total[j] += factor * other[j]
-            for r in range(height):
-                c[i0 + r, j0:j0 + width] = sums[r, :width]
+def four_steps(a, b, c):
+    """Four steps of k at once: C is loaded and stored once for four multiplications. From here on it takes a tile of C that stays in
+    vector registers, and packed operands: packed.py."""
+    K = a.shape[1]
+    whole = K // 4 * 4
+    for i in range(c.shape[0]):
+        row, left = c[i], a[i]
+        row[:] = 0
+        for k in range(0, whole, 4):
+            f0, f1, f2, f3 = left[k], left[k + 1], left[k + 2], left[k + 3]
+            b0, b1, b2, b3 = b[k], b[k + 1], b[k + 2], b[k + 3]
+            for j in range(row.size):
+                row[j] += f0 * b0[j] + f1 * b1[j] + f2 * b2[j] + f3 * b3[j]
+        for k in range(whole, K):
+            factor, other = left[k], b[k]
+            for j in range(row.size):
+                row[j] += factor * other[j]

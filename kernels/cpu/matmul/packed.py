@@ -6,8 +6,8 @@ of A fits the second-level cache:
     2. for each panel of columns (two vectors wide) B is packed, at most KC rows at a time, which then stay in the first-level cache,
        and are multiplied by one tile of A after the other, which come from the second level.
 Every thread packs for itself, although two then may pack the same: fetching it from the other core's cache took longer. The sum over k
-has the same order whatever the number of threads. Bias and activation are applied to a panel while it is still in the cache. A
-single row takes a path of its own, which reads B once and packs nothing.
+has the same order whatever the number of threads. The bias and a ReLU are applied in registers, other activations while the
+panel is in the cache. A single row takes a path of its own, which reads B once and packs nothing.
 
 FLOPs: 2 M N K. Packing moves K (M + N) numbers, and those of the shorter side once more for each further thread.
 """
@@ -38,29 +38,29 @@ def tile_height(rows):
 
 
 @inner
-def product(height, a, ao, b, ldb, c, co, ldc, kb, columns, add):
+def product(height, a, ao, b, ldb, c, co, ldc, kb, columns, add, bias, j, relu):
     """One tile of C: `height` rows by `columns` columns."""
     if columns <= simd.lanes(a):
         if height == H0:
-            narrow0(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+            narrow0(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
         elif height == H1:
-            narrow1(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+            narrow1(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
         elif height == H2:
-            narrow2(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+            narrow2(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
         elif height == H3:
-            narrow3(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+            narrow3(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
         else:
-            narrow4(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+            narrow4(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
     elif height == H0:
-        wide0(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+        wide0(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
     elif height == H1:
-        wide1(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+        wide1(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
     elif height == H2:
-        wide2(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+        wide2(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
     elif height == H3:
-        wide3(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+        wide3(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
     else:
-        wide4(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add)
+        wide4(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
 
 
 @inner
@@ -135,35 +135,32 @@ def pack_b(b, at, transposed, ldb, panel, width, columns, kb):
 
 
 @inner
-def finish(c, co, ldc, rows, columns, bias, j, activation):
-    """Add the bias of columns j .. to a part of C and apply the activation."""
+def bend(c, co, ldc, rows, columns, activation):
+    """Apply the sigmoid (2) or tanh (3) to a part of C."""
     for i in range(rows):
         row = c[co + i * ldc:][:columns]
-        if bias.size:
-            part = bias[j:][:columns]
-            for k in range(row.size):
-                row[k] += part[k]
-        if activation == 1:
-            for k in range(row.size):
-                row[k] = scalar.relu(row[k])
-        elif activation == 2:
+        if activation == 2:
             for k in range(row.size):
                 row[k] = scalar.sigmoid(row[k])
-        elif activation == 3:
+        else:
             for k in range(row.size):
                 row[k] = scalar.tanh(row[k])
 
 
 @inner
-def panel_product(packed, rows, b, at, tb, ldb, panel, width, c, co, ldc, columns, start, end, add):
+def panel_product(packed, rows, b, at, tb, ldb, panel, width, c, co, ldc, columns, start, end, add, last, bias, j, relu):
     """`rows` rows by `columns` columns of C from co on (+)= packed A times the panel of B at `at`, over one stage."""
-    for block in range((end - start + KC - 1) // KC):
+    blocks = (end - start + KC - 1) // KC
+    for block in range(blocks):
         k0, kb = block_of(block, start, end)
         pack_b(b, at + (k0 if tb else k0 * ldb), tb, ldb, panel, width, columns, kb)
+        finished = last and block == blocks - 1
+        shift = bias if finished else bias[:0]
         i = 0
         while i < rows:
             height = tile_height(rows - i)
-            product(height, packed, (k0 - start) * rows + i * kb, panel, width, c, co + i * ldc, ldc, kb, columns, add or block > 0)
+            product(height, packed, (k0 - start) * rows + i * kb, panel, width, c, co + i * ldc, ldc, kb, columns, add or block > 0,
+                    shift, j, relu and finished)
             i += height
 
 
@@ -191,9 +188,9 @@ def part_task(chunk, a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias
                 width = simd.lanes(a) if columns <= simd.lanes(a) else wide
                 at = co + i * N + j
                 panel_product(packed, rows, b, bo + (j * ldb if tb else j), tb, ldb, panel, width, c, at, N, columns, start, end,
-                              add or start > 0)
-                if end == K and (bias.size or activation):
-                    finish(c, at, N, rows, columns, bias, j, activation)
+                              add or start > 0, end == K, bias, j, activation == 1)
+                if end == K and activation > 1:
+                    bend(c, at, N, rows, columns, activation)
 
 
 @inner(sums=True)
@@ -221,7 +218,14 @@ def row_task(chunk, a, b, sb, transposed, ldb, c, N, K, add, bias, activation):
             factor, other = row[k], b[bo + k * ldb + j:][:out.size]
             for n in range(out.size):
                 out[n] += factor * other[n]
-    finish(c, matrix * N + j, N, 1, out.size, bias, j, activation)
+    if bias.size:
+        for n in range(out.size):
+            out[n] += bias[j + n]
+    if activation == 1:
+        for n in range(out.size):
+            out[n] = scalar.relu(out[n])
+    elif activation > 1:
+        bend(c, matrix * N + j, N, 1, out.size, activation)
 
 
 @jit

@@ -9,6 +9,8 @@ registers hold. Widths and tile shapes follow the host:
     NEON      32 x 16 bytes    16         8 x 3                        24
 """
 
+import math
+
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
@@ -60,27 +62,32 @@ def _call(builder, name, result, *args):
 
 
 def product(rows, vectors):
-    """tile(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add): a tile of C in registers, over a block of k.
+    """tile(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add, bias, j, relu): a tile of C in registers, over a block of k.
 
     C[r, :] (+)= sum_k a[ao + k * rows + r] * b[bo + k * ldb + (0 .. width - 1)], r < rows, width = vectors * lanes
 
     Each step loads `vectors` vectors of B, broadcasts `rows` numbers of packed A and does rows * vectors fused multiply-adds.
-    Only the first `columns` columns are written. `add` not zero adds to what is in C.
+    Only the first `columns` columns are written. `add` adds to what is in C. Then bias[j + column] is added, unless bias is empty,
+    and with `relu` numbers below 0 become 0: all of it while the tile is in registers.
     """
     @intrinsic
-    def tile(typing_context, a, ao, b, bo, ldb, c, co, ldc, kb, columns, add):
+    def tile(typing_context, a, ao, b, bo, ldb, c, co, ldc, kb, columns, add, bias, j, relu):
         vector, suffix = _vector(a)
         L = vector.count
 
         def codegen(context, builder, signature, args):
             A, B, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5))
-            ao, bo, ldb, co, ldc, kb, columns, add = (args[i] for i in (1, 3, 4, 6, 7, 8, 9, 10))
+            ao, bo, ldb, co, ldc, kb, columns, add, j, relu = (args[i] for i in (1, 3, 4, 6, 7, 8, 9, 10, 12, 13))
             total = _accumulate(builder, builder.gep(A, [ao]), builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors)
             masks = [_first_lanes(builder, columns, v * L, L) for v in range(vectors)]
-            _store(builder, total, builder.gep(C, [co]), ldc, masks, builder.icmp_signed("!=", add, add.type(0)), vector, suffix)
+            extra = cgutils.create_struct_proxy(signature.args[11])(context, builder, args[11])
+            given = builder.icmp_signed(">", extra.nitems, I64(0))
+            shift = _bias(builder, builder.gep(extra.data, [j]), given, masks, vector, suffix)
+            lowest = builder.select(relu, ir.Constant(vector, [0.0] * L), ir.Constant(vector, [-math.inf] * L))
+            _store(builder, total, builder.gep(C, [co]), ldc, masks, add, shift, lowest, vector, suffix)
             return context.get_dummy_value()
 
-        return types.void(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add), codegen
+        return types.void(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add, bias, j, relu), codegen
 
     return tile
 
@@ -122,8 +129,24 @@ def _first_lanes(builder, columns, start, L):
     return builder.icmp_signed("<", places, limit)
 
 
-def _store(builder, total, c, ldc, masks, adds, vector, suffix):
-    """Write the accumulators, or add them to what is there."""
+def _bias(builder, bias, given, masks, vector, suffix):
+    """The vectors of the bias, zeros if none is given."""
+    zero, before = ir.Constant(vector, [0.0] * vector.count), builder.block
+    with builder.if_then(given):
+        found = []
+        for v, mask in enumerate(masks):
+            place = builder.bitcast(builder.gep(bias, [I64(v * vector.count)]), vector.as_pointer())
+            found.append(_call(builder, f"llvm.masked.load.{suffix}.p0", vector, place, I32(4), mask, zero))
+        loaded = builder.block
+    shift = [builder.phi(vector) for _ in masks]
+    for phi, value in zip(shift, found, strict=True):
+        phi.add_incoming(zero, before)
+        phi.add_incoming(value, loaded)
+    return shift
+
+
+def _store(builder, total, c, ldc, masks, adds, shift, lowest, vector, suffix):
+    """Write the accumulators, or add them to what is there; plus `shift`, but at least `lowest` (NaN stays)."""
     zero = ir.Constant(vector, [0.0] * vector.count)
     for r, row in enumerate(total):
         start = builder.gep(c, [builder.mul(ldc, I64(r))])
@@ -136,6 +159,8 @@ def _store(builder, total, c, ldc, masks, adds, vector, suffix):
             result = builder.phi(vector)
             result.add_incoming(value, before)
             result.add_incoming(summed, added)
+            result = builder.fadd(result, shift[v])
+            result = builder.select(builder.fcmp_ordered("<=", result, lowest), lowest, result)
             _call(builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), result, place, I32(4), masks[v])
 
 

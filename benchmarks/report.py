@@ -1,0 +1,78 @@
+"""Write what was measured into README.md, between its marks, and draw the roofline picture.
+
+    python benchmarks/report.py
+
+Reads benchmarks/results/: speed-*.json (benchmarks/turns.py --record) and SYSTEM-DATA.json (an example's --record).
+"""
+
+import json
+import re
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+RESULTS, README = HERE / "results", HERE.parent / "README.md"
+
+
+def speed_table(groups):
+    """Markdown: one line for each group, and one for each system."""
+    lines = ["| work | against | time over its time: geometric mean | worst | share of the limit, median |", "|---|---|---:|---:|---:|"]
+    for group in groups:
+        shares = sorted(row["share"] for row in group["rows"])
+        lines.append(f"| {group['group']} ({len(group['rows'])} cases) | {group['peer']} | {group['geometric_mean']:.2f} "
+                     f"| {group['worst']:.2f} | {shares[len(shares) // 2]:.0%} of {group['rows'][0]['of']} |")
+    command = groups[0]["command"].replace(f" {groups[0]['group']} ", " " + " ".join(g["group"] for g in groups) + " ") if groups else ""
+    return "\n".join([*lines, "", f"`{command}` on {groups[0]['machine']}." if groups else ""])
+
+
+def result_table(results):
+    """Markdown: the headline result of every system, the mean and the range where there are several seeds."""
+    lines = ["| result | metric | value | seeds | command |", "|---|---|---:|---|---|"]
+    for name, entries in results.items():
+        for metric in dict.fromkeys(e["metric"] for e in entries):
+            values = [e["value"] for e in entries if e["metric"] == metric]
+            mean = sum(values) / len(values)
+            spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+            entry = next(e for e in entries if e["metric"] == metric)
+            seeds = ", ".join(str(e["seed"]) for e in entries if e["metric"] == metric)
+            lines.append(f"| {name} | {metric}, {entry['unit']} | {mean:.2f}{spread} | {seeds} | `{entry['command']}` |")
+    return "\n".join(lines)
+
+
+def roofline(matmul, path):
+    """Each product as a point: numbers worked on for each byte of the operands, and what it reached of the machine's limits."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="floating-point operations for each byte of the operands",
+                              ylabel="GFLOP/s", title=f"Matrix products on {matmul['peak']['threads']} threads")
+    peak, bandwidth = matmul["peak"]["flops"] / 1e9, matmul["peak"]["bytes"] / 1e9
+    edges = [0.3, peak / bandwidth, 400]
+    axes.plot(edges, [min(peak, bandwidth * x) for x in edges], color="#444", lw=1.5)
+    axes.annotate(f"FMA peak {peak:.0f} GFLOP/s", (400, peak), ha="right", va="bottom", fontsize=9)
+    axes.annotate(f"memory {bandwidth:.0f} GB/s", (0.4, bandwidth * 0.4), ha="left", va="top", fontsize=9)
+    for side, colour, label in (("microseconds", "#1f77b4", "scratchnn"), ("peer_microseconds", "#ff7f0e", matmul["peer"])):
+        points = [(row["intensity"], row["flops"] / row[side] / 1e3) for row in matmul["rows"]]
+        axes.scatter(*zip(*points, strict=True), s=22, color=colour, alpha=0.8, label=label)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=110)
+
+
+def fill(text, mark, content):
+    """The text with the content between <!-- mark --> and <!-- /mark -->."""
+    return re.sub(f"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", lambda m: m[1] + content + "\n" + m[2], text, flags=re.S)
+
+
+def main():
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    groups = [content for name, content in files.items() if name.startswith("speed-")]
+    text = fill(README.read_text(), "speed", speed_table(groups))
+    text = fill(text, "results", result_table({name: content for name, content in files.items() if not name.startswith("speed-")}))
+    README.write_text(text)
+    if "speed-matmul" in files:
+        roofline(files["speed-matmul"], RESULTS / "roofline.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The rungs of the ladders against each other, on one core: verified first, then timed by pytest-benchmark.
+
+    pytest benchmarks/test_kernels.py --benchmark-columns=median --benchmark-group-by=group
+
+Compilation is not in the times: each function is called, and its result checked, before. extra_info holds GFLOP/s.
+"""
+
+import numpy as np
+import pytest
+
+import kernels
+from kernels import jit
+from kernels.cpu.matmul import ladder
+
+RUNGS = {"naive": ladder.naive, "by_rows": ladder.by_rows, "blocked": ladder.blocked, "four_steps": ladder.four_steps,
+         "packed": lambda a, b, c: kernels.matmul(a, b, out=c)}
+
+
+@pytest.fixture
+def one_thread():
+    before = jit.get_num_threads()
+    jit.set_num_threads(1)
+    yield
+    jit.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", [(128, 784, 512), (512, 512, 512)], ids=str)
+@pytest.mark.parametrize("rung", RUNGS)
+def test_matmul(benchmark, one_thread, rung, shape):
+    M, K, N = shape
+    rng = np.random.default_rng(0)
+    a, b, c = rng.random((M, K), np.float32), rng.random((K, N), np.float32), np.empty((M, N), np.float32)
+    function = RUNGS[rung]
+    function(a, b, c)
+    np.testing.assert_allclose(c, a.astype(float) @ b, rtol=1e-4)
+    benchmark.group = f"matmul {M} x {K} x {N}"
+    benchmark(function, a, b, c)
+    if benchmark.stats:
+        benchmark.extra_info["GFLOP/s"] = round(2e-9 * M * N * K / benchmark.stats.stats.median, 1)
+
+
+@pytest.mark.parametrize("epilogue", ["none", "bias", "bias and relu"])
+def test_matmul_epilogue(benchmark, epilogue):
+    """Bias and activation applied to the tile in the cache, beside the bare product."""
+    rng = np.random.default_rng(0)
+    a, b, c = rng.random((128, 784), np.float32), rng.random((784, 512), np.float32), np.empty((128, 512), np.float32)
+    bias = None if epilogue == "none" else np.ones(512, np.float32)
+    activation = "relu" if "relu" in epilogue else None
+    kernels.matmul(a, b, bias=bias, activation=activation, out=c)
+    np.testing.assert_allclose(c, a.astype(float) @ b + (0 if bias is None else bias), rtol=1e-4)
+    benchmark.group = "epilogue 128 x 784 x 512"
+    benchmark(kernels.matmul, a, b, bias=bias, activation=activation, out=c)
