@@ -12,11 +12,16 @@ import numpy as np
 
 import kernels
 from scratchnn.op import op
-from scratchnn.ops.arithmetic import clamp
+from scratchnn.ops.arithmetic import clamp, where
 from scratchnn.ops.elementary import exp
 from scratchnn.tensor import Tensor
 
 MIXED = np.array([-1.5, 2.0, 0.0, 0.3])      # signs, for the tests of kinked functions
+
+
+def _require_floating(name, x):
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name} needs a floating-point tensor, not {x.dtype}; convert it with x.float()")
 
 
 @op(promote=True, floating=True)
@@ -98,6 +103,7 @@ def _(g, out):
 @op
 def leaky_relu(x, negative_slope=0.01):
     """x above 0, negative_slope * x below (Maas et al. 2013)."""
+    _require_floating("leaky_relu", x)
     return kernels.leaky_relu(x, negative_slope)
 
 
@@ -120,6 +126,7 @@ def _(g, x, negative_slope):
 @op
 def elu(x, alpha=1.0):
     """x above 0, alpha (exp(x) - 1) below (Clevert et al. 2016, eq. 15)."""
+    _require_floating("elu", x)
     return kernels.elu(x, alpha)
 
 
@@ -141,12 +148,13 @@ def _(g, x, alpha):
 
 @elu_backward.vjp("x")
 def _(g, grad, x, alpha):
-    return g * grad * (x <= 0).to(g.dtype) * alpha * exp(clamp(x, max=0))
+    return where(x <= 0, g * grad * alpha * exp(clamp(x, max=0)), 0.0)
 
 
 @op
 def softplus(x, beta=1.0, threshold=20.0):
     """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
+    _require_floating("softplus", x)
     return kernels.softplus(x, beta, threshold)
 
 
@@ -168,12 +176,13 @@ def _(g, x, beta, threshold):
 
 @softplus_backward.vjp("x")
 def _(g, grad, x, beta, threshold):
-    return beta * sigmoid_backward(g * grad, sigmoid(beta * x)) * (beta * x <= threshold).to(g.dtype)
+    return where(beta * x <= threshold, beta * sigmoid_backward(g * grad, sigmoid(beta * x)), 0.0)
 
 
 @op
 def silu(x):
     """x sigmoid(x), also called swish."""
+    _require_floating("silu", x)
     return kernels.silu(x)
 
 
@@ -202,6 +211,7 @@ def _(g, grad, x):
 @op
 def gelu_exact(x):
     """x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016)."""
+    _require_floating("gelu", x)
     return kernels.gelu(x)
 
 
@@ -229,6 +239,7 @@ def _(g, grad, x):
 @op
 def gelu_tanh(x):
     """0.5 x (1 + tanh(u)), u = sqrt(2/pi) (x + 0.044715 x^3): the usual approximation of gelu."""
+    _require_floating("gelu", x)
     return kernels.gelu_tanh(x)
 
 
@@ -271,7 +282,7 @@ def hardtanh(x, min_val=-1.0, max_val=1.0):
 
 @hardtanh.vjp
 def _(g, x, min_val, max_val):
-    return g * ((x > min_val) & (x < max_val)).to(g.dtype)
+    return where((x > min_val) & (x < max_val), g, 0.0)
 
 
 def logsigmoid(x: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 import kernels
@@ -29,6 +31,8 @@ def _(g):
 @op(promote=True)
 def sub(a, b):
     """a - b. Shapes broadcast."""
+    if a.dtype == bool:
+        raise TypeError("sub: two boolean tensors cannot be subtracted; use a ^ b, or ~x to invert a mask")
     return kernels.sub(a, b)
 
 
@@ -77,13 +81,20 @@ def _(g, b, y):
 @op(promote=True, domain=(0.5, 3))
 def floor_divide(a, b):
     """The largest whole number not above a / b. Shapes broadcast. No gradient, as in torch."""
+    _refuse_zero("floor_divide", a, b)
     return kernels.floor_divide(a, b)
 
 
 @op(promote=True, domain=(0.5, 3))
 def remainder(a, b):
     """a - b * floor(a / b): takes the sign of b. Shapes broadcast."""
+    _refuse_zero("remainder", a, b)
     return kernels.remainder(a, b)
+
+
+def _refuse_zero(name, a, b):
+    if b.dtype.kind != "f" and a.size and not b.all():
+        raise RuntimeError(f"{name}: an integer of dtype {b.dtype} cannot be divided by zero; floating-point tensors can")
 
 
 @remainder.vjp("a")
@@ -104,7 +115,7 @@ def power(a, b):
 
 @power.vjp("a")
 def _(g, a, b):
-    return g * b * power(a, b - 1)
+    return where(b == 0, 0.0, g * b * power(where(b == 0, 1.0, a), b - 1))
 
 
 @power.vjp("b")
@@ -115,6 +126,7 @@ def _(g, a, y):
 def pow(a: Tensor | float, b: Tensor | float) -> Tensor:
     """a ** b. Small whole exponents and roots go by multiplication and sqrt."""
     if isinstance(b, (int, float)) and not isinstance(b, bool) and isinstance(a, Tensor):
+        a = _base(a, b)
         if b == 2:
             return square(a)
         if b == 1:
@@ -127,6 +139,17 @@ def pow(a: Tensor | float, b: Tensor | float) -> Tensor:
             if b == -1:
                 return 1 / a
     return power(a, b)
+
+
+def _base(a, b):
+    """a in the dtype of a ** b for a number b: float32 for an integer to a float, int64 for a boolean to an integer."""
+    if a.is_floating_point():
+        return a
+    if isinstance(b, float):
+        return a.float()
+    if b < 0:
+        raise RuntimeError(f"pow: integers of dtype {a.dtype} have no integer power {b}; use x.float() ** {b}")
+    return a.long() if a.dtype == bool else a
 
 
 @op(promote=True)
@@ -148,12 +171,12 @@ def maximum(a, b):
 
 @maximum.vjp("a")
 def _(g, a, b):
-    return g * _share(a > b, a == b, g)
+    return _unless(a < b, a == b, g)
 
 
 @maximum.vjp("b")
 def _(g, a, b):
-    return g * _share(b > a, a == b, g)
+    return _unless(b < a, a == b, g)
 
 
 @op(promote=True)
@@ -164,26 +187,29 @@ def minimum(a, b):
 
 @minimum.vjp("a")
 def _(g, a, b):
-    return g * _share(a < b, a == b, g)
+    return _unless(a > b, a == b, g)
 
 
 @minimum.vjp("b")
 def _(g, a, b):
-    return g * _share(b < a, a == b, g)
+    return _unless(b > a, a == b, g)
 
 
-def _share(chosen, tied, g):
-    return _as(chosen, g) + _as(tied, g) * 0.5
+def _unless(lost, tied, g):
+    """The gradient of an operand: none where it lost, half where it tied (NaN does neither)."""
+    return where(lost, 0.0, where(tied, g * 0.5, g))
 
 
-def _as(x, other):
-    """A mask as numbers."""
-    return x.to(other.dtype)
+def _nothing(g):
+    """A gradient of zeros, whatever arrived (0 * inf would be NaN)."""
+    return Tensor(np.zeros(g.shape, g.dtype))
 
 
 @op
 def neg(x):
     """-x."""
+    if x.dtype == bool:
+        raise TypeError("neg: a boolean tensor has no negative; use ~x to invert a mask, or -x.long()")
     return kernels.neg(x)
 
 
@@ -211,7 +237,7 @@ def sign(x):
 
 @sign.vjp
 def _(g):
-    return g * 0
+    return _nothing(g)
 
 
 @op
@@ -222,7 +248,7 @@ def floor(x):
 
 @floor.vjp
 def _(g):
-    return g * 0
+    return _nothing(g)
 
 
 @op
@@ -233,7 +259,7 @@ def ceil(x):
 
 @ceil.vjp
 def _(g):
-    return g * 0
+    return _nothing(g)
 
 
 @op(cases=[((3, 4), -0.5, 1.0)])
@@ -244,24 +270,52 @@ def clip(x, low, high):
 
 @clip.vjp
 def _(g, x, low, high):
-    return g * _as((x >= low) & (x <= high), g)
+    return where((x >= low) & (x <= high), g, 0.0)
+
+
+@op(promote=True, cases=[((3, 4), (4,), (3, 1)), ((4,), (), (3, 4))])
+def clip_between(x, low, high):
+    """x limited to low..high, Tensors; high counts where low is above it. Shapes broadcast. `clamp` is the general form."""
+    return kernels.minimum(kernels.maximum(x, low), high)
+
+
+@clip_between.vjp("x")
+def _(g, x, low, high):
+    return where((x >= low) & (x <= high), g, 0.0)
+
+
+@clip_between.vjp("low")
+def _(g, x, low, high):
+    return where((low < high) & (x < low), g, 0.0)
+
+
+@clip_between.vjp("high")
+def _(g, x, low, high):
+    return where((x > high) | (high < low), g, 0.0)
 
 
 def clamp(x: Tensor, min: float | Tensor | None = None, max: float | Tensor | None = None) -> Tensor:
     """x limited to min..max, each a number, a Tensor that broadcasts, or None for no limit."""
     if min is None and max is None:
         raise ValueError("clamp: give min, max or both")
-    if isinstance(min, Tensor) or isinstance(max, Tensor):
-        x = x if min is None else maximum(x, min)
-        return x if max is None else minimum(x, max)
-    limit = float("inf") if x.is_floating_point() else 2 ** 62
-    return clip(x, -limit if min is None else min, limit if max is None else max)
+    dtype = result_type(x, *[limit for limit in (min, max) if limit is not None])
+    lowest, highest = _range(dtype)
+    limits = lowest if min is None else min, highest if max is None else max
+    between = isinstance(min, Tensor) or isinstance(max, Tensor)
+    return clip_between(x.to(dtype), *limits) if between else clip(x.to(dtype), *limits)
+
+
+def _range(dtype):
+    """The smallest and the largest number of a dtype."""
+    if dtype.kind == "b":
+        raise TypeError("clamp: booleans cannot be limited; use &, | or x.long()")
+    return (-math.inf, math.inf) if dtype.kind == "f" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
 @op(cases=[(np.array([True, False, True, False]), (3, 4), (4,)), (np.array([[True], [False], [True]]), (), (3, 4))])
 def select(condition, a, b):
     """a where the condition holds, b elsewhere, a and b of one dtype. `where` is the general form."""
-    return kernels.where(condition, a, b)
+    return kernels.where(np.asarray(condition), a, b)
 
 
 @select.vjp("a")

@@ -1,5 +1,7 @@
 """Comparison and logic, element by element: booleans, without a gradient. Shapes broadcast."""
 
+import numpy as np
+
 import kernels
 from scratchnn.op import op
 
@@ -67,16 +69,16 @@ def logical_not(x):
 @op
 def isnan(x):
     """x is not a number: booleans."""
-    return kernels.isnan(x)
+    return kernels.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
 
 
 @op
 def isinf(x):
     """x is plus or minus infinity: booleans."""
-    return kernels.isinf(x)
+    return kernels.isinf(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
 
 
 @op
 def isfinite(x):
     """x is neither infinite nor NaN: booleans."""
-    return kernels.isfinite(x)
+    return kernels.isfinite(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+
 import numpy as np
 
 from scratchnn.tensor import Tensor, _flat
+
+DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")      # those that every kernel takes
 
 
 def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
@@ -19,7 +24,16 @@ def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
         dtype = np.float32
     if array.dtype.kind not in "fiub":
         raise TypeError(f"tensor: data of type {array.dtype} cannot be a tensor; give numbers or booleans in lists of equal length")
-    return Tensor(np.array(array, dtype, order="C"), requires_grad)
+    return Tensor(np.array(array, _supported("tensor", dtype or array.dtype), order="C"), requires_grad)
+
+
+def _supported(name, dtype):
+    """The dtype, if kernels work on it."""
+    dtype = np.dtype(dtype)
+    if dtype.name not in DTYPES or not dtype.isnative:
+        what = dtype.name if dtype.isnative else f"{dtype.name} in the byte order of another machine"
+        raise TypeError(f"{name}: {what} is not supported; convert it to one of {', '.join(DTYPES)}")
+    return dtype
 
 
 def as_tensor(data, dtype=None) -> Tensor:
@@ -78,8 +92,13 @@ def full_like(input: Tensor, fill_value, dtype=None) -> Tensor:
 def arange(start, end=None, step=1, dtype=None) -> Tensor:
     """start, start + step, ... below end; arange(end) starts at 0. Whole numbers give int64, others float32."""
     start, end = (0, start) if end is None else (start, end)
-    whole = all(isinstance(v, int) for v in (start, end, step))
-    return Tensor(np.arange(start, end, step, dtype=dtype or (np.int64 if whole else np.float32)))
+    if step == 0:
+        raise ValueError("arange: the step must not be 0")
+    if all(isinstance(v, numbers.Integral) for v in (start, end, step)):
+        return Tensor(np.arange(start, end, step, np.int64).astype(dtype or np.int64))
+    start, end, step = float(start), float(end), float(step)
+    count = max(0, math.ceil((end - start) / step))
+    return Tensor((start + np.arange(count, dtype=np.float64) * step).astype(dtype or np.float32))
 
 
 def linspace(start: float, end: float, steps: int, dtype=np.float32) -> Tensor:

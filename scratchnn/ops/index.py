@@ -6,17 +6,23 @@ import numpy as np
 
 import kernels
 from scratchnn.op import op
+from scratchnn.ops.arithmetic import where
 from scratchnn.ops.shape import dimension, reshape
 from scratchnn.tensor import Tensor
 
 
 def index_key(key):
-    """A key for NumPy from one that may hold Tensors and lists."""
-    if isinstance(key, tuple):
-        return tuple(index_key(k) for k in key)
-    if isinstance(key, Tensor):
-        return key.array
-    return np.asarray(key) if isinstance(key, list) else key
+    """A key for NumPy from one that may hold Tensors, lists and, inside, tuples: these become arrays of their own."""
+    return tuple(_key_part(k) for k in key) if isinstance(key, tuple) else _key_part(key)
+
+
+def _key_part(part):
+    """One place of a key: slices, numbers, None and ... as they are, an integer array without dimensions as a number."""
+    if isinstance(part, Tensor):
+        part = part.array.copy()                               # a later change in place must not reach the gradient
+    elif isinstance(part, (list, tuple)):
+        part = np.asarray(part) if len(part) else np.zeros(0, np.int64)
+    return int(part) if isinstance(part, np.ndarray) and part.ndim == 0 and part.dtype.kind in "iu" else part
 
 
 def _is_basic(key):
@@ -24,11 +30,17 @@ def _is_basic(key):
     return all(not isinstance(k, np.ndarray) or k.dtype == bool for k in (key if isinstance(key, tuple) else (key,)))
 
 
+def _viewing(key):
+    """The key with ... at its end if it has no arrays: NumPy then gives a view even of a single element."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return key if any(k is ... or isinstance(k, np.ndarray) for k in parts) else (*parts, ...)
+
+
 @op(view=True, cases=[((3, 4), (slice(None), np.array([0, 0, 2]))), ((3, 4), 1), ((4, 5), (slice(None, None, -2), None, 3)),
                       ((3,), np.array([True, False, True]))])
 def getitem(x, key):
     """x[key]: slices (views), numbers, None, ..., boolean masks and integer arrays."""
-    return np.asarray(x[key])
+    return np.asarray(x[_viewing(key)])
 
 
 @getitem.vjp
@@ -133,8 +145,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     y = lookup(input, weight)
     if padding_idx is None:
         return y
-    padding = reshape(input == padding_idx % weight.shape[0], (*input.shape, 1)).to(y.dtype)
-    return y * (1 - padding) + y.detach() * padding
+    padding = reshape(input == padding_idx % weight.shape[0], (*input.shape, 1))
+    return where(padding, y.detach(), y)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

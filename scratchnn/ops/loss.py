@@ -11,7 +11,7 @@ from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.op import op
 from scratchnn.ops.activation import sigmoid, softplus
 from scratchnn.ops.arithmetic import abs, clamp, maximum, where
-from scratchnn.ops.elementary import exp, log
+from scratchnn.ops.elementary import exp, log, log1p
 from scratchnn.ops.index import gather, one_hot
 from scratchnn.ops.reduce import mean, sum
 from scratchnn.ops.shape import permute, reshape, unsqueeze
@@ -96,6 +96,10 @@ def _soft_cross_entropy(input, target, weight, reduction, label_smoothing):
 
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """-input[target], input being log-probabilities (N, C) or (N, C, d1, ...); options as in cross_entropy."""
+    if target.dtype.kind not in "iu" or target.shape != (input.shape[:1] if input.ndim > 1 else ()) + input.shape[2:]:
+        raise ValueError(f"nll_loss: target {target.shape} {target.dtype} does not fit input {input.shape}; give class numbers of "
+                         "input's shape without dimension 1")
+    target = target.long()                                     # ignore_index need not fit uint8
     if input.ndim == 1:
         return nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction if reduction != "none" else "sum")
     kept = target != ignore_index
@@ -111,10 +115,22 @@ def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, ignore
 
 @op
 def logistic_loss(x, target):
-    """-t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), element by element, x and t of one shape."""
-    if x.shape != target.shape:
-        raise ValueError(f"binary_cross_entropy_with_logits: target {target.shape} must have the shape of the input {x.shape}")
+    """-t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), element by element, x and t of one shape and dtype."""
+    _same_shape("binary_cross_entropy_with_logits", x, target)
     return kernels.binary_cross_entropy_with_logits(x, target)
+
+
+def _same_shape(name, x, target):
+    if x.shape != target.shape:
+        raise ValueError(f"{name}: target {target.shape} must have the shape of the input {x.shape}")
+
+
+def _binary_target(name, input, target):
+    """The target in the input's dtype; both must be floating-point and of one shape."""
+    _same_shape(name, input, target)
+    if not (input.is_floating_point() and target.is_floating_point()):
+        raise TypeError(f"{name}: input ({input.dtype}) and target ({target.dtype}) must be floating-point; use target.to(input.dtype)")
+    return target.to(input.dtype)
 
 
 @logistic_loss.vjp("x")
@@ -138,6 +154,7 @@ def logistic_loss_backward(grad, x, target):
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean",
                                      pos_weight: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of logits in nats, without overflow; targets in 0..1. pos_weight multiplies the part of target 1."""
+    target = _binary_target("binary_cross_entropy_with_logits", input, target)
     if pos_weight is None:
         losses = logistic_loss(input, target)
     else:
@@ -145,9 +162,30 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     return _reduced(losses if weight is None else losses * weight, reduction)
 
 
+@op(domain=(0.1, 0.9), cases=[((3, 4), (3, 4))])
+def bernoulli_loss(x, target):
+    """-t log(x) - (1 - t) log(1 - x), element by element, logarithms limited to -100; x in 0..1, x and t of one shape and dtype."""
+    _same_shape("binary_cross_entropy", x, target)
+    if not ((x >= 0) & (x <= 1)).all():
+        raise ValueError("binary_cross_entropy: the input must be probabilities, in 0..1; for logits there is "
+                         "binary_cross_entropy_with_logits")
+    yes, no = np.maximum(kernels.log(x), -100), np.maximum(kernels.log1p(kernels.neg(x)), -100)
+    return np.asarray((target - 1) * no - target * yes, x.dtype)
+
+
+@bernoulli_loss.vjp("x")
+def _(g, x, target):
+    return g * (x - target) / clamp(x * (1 - x), min=1e-12)
+
+
+@bernoulli_loss.vjp("target")
+def _(g, x):
+    return g * (log1p(-x) - log(x))
+
+
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """Binary cross-entropy of probabilities in nats; logarithms are limited to -100, as in torch."""
-    losses = -(target * clamp(log(input), min=-100) + (1 - target) * clamp(log(1 - input), min=-100))
+    losses = bernoulli_loss(input, _binary_target("binary_cross_entropy", input, target))
     return _reduced(losses if weight is None else losses * weight, reduction)
 
 

@@ -7,7 +7,7 @@ import operator
 
 import numpy as np
 
-from scratchnn.op import cast, expand, op
+from scratchnn.op import cast, expand, op, result_type
 from scratchnn.tensor import Tensor
 
 __all__ = ["cast", "cat", "chunk", "clone", "expand", "flatten", "flip", "narrow", "pad", "permute", "repeat", "reshape", "split",
@@ -16,6 +16,8 @@ __all__ = ["cast", "cat", "chunk", "clone", "expand", "flatten", "flip", "narrow
 
 def dimension(dim: int, ndim: int) -> int:
     """A dimension counted from the left; IndexError if there is no such one."""
+    if isinstance(dim, bool):
+        raise TypeError(f"a dimension must be a whole number, not {dim}; give options such as keepdim by name")
     if not -ndim <= operator.index(dim) < ndim:
         raise IndexError(f"dimension {dim} does not exist; a tensor of {ndim} dimensions has {-ndim} to {ndim - 1}")
     return dim % ndim
@@ -30,7 +32,8 @@ def dimensions(dim, ndim: int) -> tuple[int, ...]:
         if len(set(found)) < len(found):
             raise ValueError(f"dimensions {tuple(dim)} name one dimension twice")
         return tuple(found)
-    return (dimension(dim, ndim),) if ndim else ()
+    found = dimension(dim, ndim or 1)                          # without dimensions 0 and -1 are allowed, and mean nothing
+    return (found,) if ndim else ()
 
 
 @op(view=True, cases=[((3, 4), (2, 6)), ((2, 3), (-1,))])
@@ -117,10 +120,10 @@ def t(x: Tensor) -> Tensor:
     return transpose(x, 0, 1) if x.ndim == 2 else x
 
 
-@op(view=True, cases=[((3, 4), (1,)), ((2, 3), (0, 1))])
+@op(cases=[((3, 4), (1,)), ((2, 3), (0, 1))])
 def flip(x, dims):
-    """Reversed along `dims`."""
-    return np.flip(x, dimensions(tuple(dims), x.ndim))
+    """Reversed along `dims`. A copy, as in torch."""
+    return np.flip(x, dimensions(tuple(dims), x.ndim)).copy()
 
 
 @flip.vjp
@@ -165,16 +168,23 @@ def _(g, dim, tensors_shape):
 
 
 def cat(tensors, dim: int = 0) -> Tensor:
-    """Tensors joined along `dim`; all other sizes equal."""
-    tensors = tuple(tensors)
+    """Tensors joined along `dim`; all other sizes equal, dtypes are promoted."""
+    tensors = _alike(tensors)
     if not tensors:
         raise ValueError("cat: needs at least one tensor")
     return _cat(dim, *tensors)
 
 
+def _alike(tensors):
+    """Tensors brought to one dtype by torch's rules."""
+    tensors = tuple(tensors)
+    dtype = result_type(*tensors)
+    return [x.to(dtype) for x in tensors]
+
+
 def stack(tensors, dim: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new dimension `dim`."""
-    return cat([unsqueeze(x, dim) for x in tensors], dim)
+    """Tensors of one shape joined along a new dimension `dim`; dtypes are promoted."""
+    return cat([unsqueeze(x, dim) for x in _alike(tensors)], dim)
 
 
 @op(view=True, cases=[((3, 5), 1, 1, 3)])
