@@ -33,13 +33,13 @@ def _kept(x, shape, dim, keepdim):
 
 @op(cases=[((3, 4),), ((3, 4), 0), ((2, 3, 4), (0, -1), True), ((5,), 0), ((2, 3, 4), 1)])
 def sum(x, dim=None, keepdim=False):
-    """Sum over `dim` (a number, a tuple, None for all; () sums nothing). Integers and booleans give int64."""
-    return kernels.sum(x, dimensions(dim, x.ndim), keepdim)
+    """Sum over `dim` (a number, a tuple, None or () for all). Integers and booleans give int64."""
+    return kernels.sum(x, _dims(dim, x.ndim), keepdim)
 
 
 @sum.vjp
 def _(g, x_shape, dim, keepdim):
-    return g if g.shape == x_shape else _spread(g, x_shape, dim, keepdim)
+    return _spread(g, x_shape, dim, keepdim)
 
 
 @op(cases=[((3, 4),), ((3, 4), 0), ((2, 3, 4), (0, -1), True), ((5,), 0), ((2, 3, 4), 1)])
