@@ -331,8 +331,8 @@ def test_messages_name_the_shapes():
         r"\(3, 4\).* \(4,\)": lambda: cpu.softmax_backward(x, x[0]),
         r"3 rows.* 2 indices": lambda: cpu.scatter_add_rows(x, np.zeros(2, int), 5),
         r"\(N, D\).*\(4,\)": lambda: cpu.layer_norm(x[0], None, None, 1e-5),
-        r"parameter 0 .*\(3, 4\).*\(4,\)": lambda: cpu.sgd([x], [x[0]], None, 0.1),
-        r"2, 1 arrays": lambda: cpu.sgd([x, x], [x], None, 0.1),
+        r"array 0 of list 1 .*\(4,\).*\(3, 4\)": lambda: cpu.sgd([x], [x[0]], None, 0.1),
+        r"1, 2 arrays": lambda: cpu.sgd([x, x], [x], None, 0.1),
     }.items():
         with pytest.raises(ValueError, match=shapes):
             call()

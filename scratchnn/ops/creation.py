@@ -9,7 +9,7 @@ import numpy as np
 
 from scratchnn.tensor import Tensor, _flat
 
-DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")      # those that every kernel takes
+DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")      # as in torch, without float16 and wide unsigned
 
 
 def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
@@ -47,14 +47,15 @@ def as_tensor(data, dtype=None) -> Tensor:
 
 def from_numpy(array: np.ndarray) -> Tensor:
     """A Tensor in the memory of an array. Changes of the array show in the Tensor, and backward() does not notice them."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise TypeError(f"from_numpy takes an array of numbers or booleans, not {getattr(array, 'dtype', type(array).__name__)}")
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy takes an array, not {type(array).__name__}")
+    _supported("from_numpy", array.dtype)
     return Tensor(array)
 
 
 def from_dlpack(source) -> Tensor:
     """A Tensor in the memory of any object with __dlpack__, such as a torch tensor on the CPU."""
-    return Tensor(np.from_dlpack(source))
+    return from_numpy(np.from_dlpack(source))
 
 
 def full(size, fill_value, dtype=None, requires_grad: bool = False) -> Tensor:
