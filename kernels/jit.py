@@ -107,7 +107,8 @@ def generate(source, name, module, **names):
     the name and file of a module that can be imported, does not.
     """
     scope = {**names, "__name__": module["__name__"]}
-    exec(compile(source, module["__file__"], "exec"), scope)
+    # Numba looks the function's lines up in the module's file: from its first line on, that is always sound Python.
+    exec(compile(source.lstrip(), module["__file__"], "exec"), scope)
     return scope[name]
 
 
