@@ -13,7 +13,7 @@ chunks of work to the threads of OpenMP's runtime:
         parallel_for(double_task, (x.size + size - 1) // size, threads, (x, y, size))
 
 Why not Numba's own `prange`: it analyses and compiles every parallel loop a second time (a parallel matmul took 6-10 s, here
-under 2), its regions cost about twice as much, and `get_num_threads()` inside a kernel forbids the cache. Chunks are fixed by
+4-6), its regions cost about twice as much, and `get_num_threads()` inside a kernel forbids the cache. Chunks are fixed by
 the size of the work alone, so that results do not depend on the number of threads. Each thread begins with the same range of
 them every time, whose data its cache may still hold, and then helps the others, so that a slow core delays nobody.
 
@@ -52,7 +52,7 @@ from kernels import config
 FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 SUM_FLAGS = {**FLAGS, "fastmath": FLAGS["fastmath"] | {"reassoc"}}
 
-CHUNK = 16384          # elements in a chunk of a memory-bound kernel: 64 KiB of float32, half of a usual L1+L2 share
+CHUNK = 16384          # elements in a chunk of a memory-bound kernel: 64 KiB of float32
 SERIAL_BELOW = 32768   # elements under which a region costs more than it saves
 
 

@@ -340,6 +340,22 @@ def test_messages_name_the_shapes():
         cpu.cross_entropy(x, np.zeros(3, np.float32))
 
 
+@pytest.mark.parametrize("shape", [(300, 784, 100), (600, 784, 100), (700, 1000, 64), (100, 784, 300), (1000, 330, 20)], ids=str)
+def test_matrix_products_are_bit_equal_on_any_number_of_threads(shape):
+    """Tall and wide ones: the parts that threads get differ in rows, and how much of K they pack at a time with them."""
+    M, K, N = shape
+    rng = np.random.default_rng(0)
+    a, b, before, found = rng.random((M, K), np.float32), rng.random((K, N), np.float32), jit.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4):
+            jit.set_num_threads(threads)
+            found.append(cpu.matmul(a, b))
+    finally:
+        jit.set_num_threads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+
+
 # ---- random numbers -------------------------------------------------------------------------------------------------
 
 KNOWN_ANSWERS = [   # counter, key, words: kat_vectors of the Random123 distribution, philox4x32 10

@@ -1,13 +1,13 @@
 """The fast matrix product: packed operands, a tile of C in registers (simd.py), all cores.
 
-C is cut into one part for each thread, along its longer side. A part takes rows of A in groups and K in stages such that what it packs
-of A fits the second-level cache:
+K is cut into blocks of at most KC, by its size alone, and C into one part for each thread, along its longer side. A part takes rows of A
+in groups, and so many blocks of K at a time (a stage) that what it packs of A fits the second-level cache:
     1. A is packed: each tile of up to 12 rows becomes a run of columns, so that a step along k reads neighbours;
-    2. for each panel of columns (two vectors wide) B is packed, at most KC rows at a time, which then stay in the first-level cache,
-       and are multiplied by one tile of A after the other, which come from the second level.
+    2. for each panel of columns (two vectors wide) B is packed, a block at a time, which then stays in the first-level cache,
+       and is multiplied by one tile of A after the other, which come from the second level.
 Every thread packs for itself, although two then may pack the same: fetching it from the other core's cache took longer. The sum over k
-has the same order whatever the number of threads. The bias and a ReLU are applied in registers, other activations while the
-panel is in the cache. A single row takes a path of its own, which reads B once and packs nothing.
+is taken block by block, so it has the same order whatever the number of threads. The bias and a ReLU are applied in registers,
+other activations while the panel is in the cache. A single row takes a path of its own, which reads B once and packs nothing.
 
 FLOPs: 2 M N K. Packing moves K (M + N) numbers, and those of the shorter side once more for each further thread.
 """
@@ -64,11 +64,9 @@ def product(height, a, ao, b, ldb, c, co, ldc, kb, columns, add, bias, j, relu):
 
 
 @inner
-def block_of(k, start, end):
-    """(first, size) of the block number k of those that start .. end is cut into, evenly, at most KC each."""
-    blocks = (end - start + KC - 1) // KC
-    first = start + k * (end - start) // blocks
-    return first, start + (k + 1) * (end - start) // blocks - first
+def block_start(block, K):
+    """Where a block of K starts: K is cut evenly into as few as have at most KC each. The one after the last starts at K."""
+    return block * K // ((K + KC - 1) // KC)
 
 
 @inner
@@ -76,7 +74,7 @@ def pack_tile(a, at, transposed, lda, packed, to, height, kb, done):
     """packed[to + k * height + r] = A[r, k] for a tile of A that starts at `at`, from column `done` on.
 
     Whole vectors are stored, whose last numbers are rubbish that the next column covers; the last column goes number by number, so
-    that no rubbish reaches the next tile, which another thread may have packed.
+    that no rubbish reaches the next tile, which may have been packed before.
     """
     L = simd.lanes(a)
     if not transposed and height in (H0, H1) and height <= L < kb:
@@ -94,12 +92,13 @@ def pack_tile(a, at, transposed, lda, packed, to, height, kb, done):
 
 
 @inner
-def pack_a(a, at, transposed, lda, packed, rows, start, end):
-    """`rows` rows of A from `at` on, columns start .. end - 1, a block of k after the other:
-    packed[(k0 - start) * rows + i * kb + k * height + r] = A[i + r, k0 + k]."""
-    L = simd.lanes(a)
-    for block in range((end - start + KC - 1) // KC):
-        k0, kb = block_of(block, start, end)
+def pack_a(a, at, transposed, lda, packed, rows, K, first, stop):
+    """`rows` rows of A from `at` on, blocks first .. stop - 1 of K, which start at k0 and have kb columns, one after the other:
+    packed[(k0 - start) * rows + i * kb + k * height + r] = A[i + r, k0 + k], start being the k0 of the first."""
+    L, start = simd.lanes(a), block_start(first, K)
+    for block in range(first, stop):
+        k0 = block_start(block, K)
+        kb = block_start(block + 1, K) - k0
         corner, to, i, done = at + (k0 * lda if transposed else k0), (k0 - start) * rows, 0, 0
         if transposed and L >= H0:                        # line by line through all tiles: a line of A may be a page of memory
             whole = rows // H0 * H0
@@ -148,13 +147,14 @@ def bend(c, co, ldc, rows, columns, activation):
 
 
 @inner
-def panel_product(packed, rows, b, at, tb, ldb, panel, width, c, co, ldc, columns, start, end, add, last, bias, j, relu):
-    """`rows` rows by `columns` columns of C from co on (+)= packed A times the panel of B at `at`, over one stage."""
-    blocks = (end - start + KC - 1) // KC
-    for block in range(blocks):
-        k0, kb = block_of(block, start, end)
+def panel_product(packed, rows, b, at, tb, ldb, panel, width, c, co, ldc, columns, K, first, stop, add, bias, j, relu):
+    """`rows` rows by `columns` columns of C from co on (+)= packed A times the panel of B at `at`, over blocks first .. stop - 1 of K."""
+    start = block_start(first, K)
+    for block in range(first, stop):
+        k0 = block_start(block, K)
+        kb = block_start(block + 1, K) - k0
         pack_b(b, at + (k0 if tb else k0 * ldb), tb, ldb, panel, width, columns, kb)
-        finished = last and block == blocks - 1
+        finished = k0 + kb == K
         shift = bias if finished else bias[:0]
         i = 0
         while i < rows:
@@ -174,22 +174,22 @@ def part_task(chunk, a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias
     first, stop = row * tiles // down * H0, min(M, (row + 1) * tiles // down * H0)
     j_first, j_stop = column * panels // across * wide, min(N, (column + 1) * panels // across * wide)
     ao, bo, co = matrix * M * K, matrix * K * N, matrix * M * N
-    group = max(ROW_GROUP, STAGE // min(K, KC) // H0 * H0)
-    depth = max(KC, STAGE // max(1, min(stop - first, group)) // KC * KC)
-    packed = np.empty(min(stop - first, group) * min(K, depth) + 64, a.dtype)     # whole vectors are stored: 64 numbers to spare
+    group = min(max(1, stop - first), max(ROW_GROUP, STAGE // min(K, KC) // H0 * H0))
+    blocks, stage = (K + KC - 1) // KC, max(1, STAGE // group // KC)
+    packed = np.empty(group * min(K, stage * KC) + 64, a.dtype)                   # whole vectors are stored: 64 numbers to spare
     panel = np.zeros(KC * wide, a.dtype)
     for i in range(first, stop, group):
         rows = min(group, stop - i)
-        for start in range(0, K, depth):
-            end = min(K, start + depth)
-            pack_a(a, ao + (i if ta else i * lda), ta, lda, packed, rows, start, end)
+        for block in range(0, blocks, stage):
+            end = min(blocks, block + stage)
+            pack_a(a, ao + (i if ta else i * lda), ta, lda, packed, rows, K, block, end)
             for j in range(j_first, j_stop, wide):
                 columns = min(wide, N - j)
                 width = simd.lanes(a) if columns <= simd.lanes(a) else wide
                 at = co + i * N + j
-                panel_product(packed, rows, b, bo + (j * ldb if tb else j), tb, ldb, panel, width, c, at, N, columns, start, end,
-                              add or start > 0, end == K, bias, j, activation == 1)
-                if end == K and activation > 1:
+                panel_product(packed, rows, b, bo + (j * ldb if tb else j), tb, ldb, panel, width, c, at, N, columns, K, block, end,
+                              add, bias, j, activation == 1)
+                if end == blocks and activation > 1:
                     bend(c, at, N, rows, columns, activation)
 
 
