@@ -60,6 +60,7 @@ class Op:
         self.__doc__, self.__module__, self.__wrapped__ = forward.__doc__, forward.__module__, forward
         parameters = inspect.signature(forward).parameters.values()
         self.names = [p.name for p in parameters]
+        self.arity = len(self.names)
         self.defaults = [p.default for p in parameters]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         required = sum(p.default is p.empty for p in parameters)
@@ -85,7 +86,7 @@ class Op:
         return register
 
     def __call__(self, *args, **kwargs):
-        if kwargs or len(args) != len(self.names):
+        if kwargs or len(args) != self.arity:
             args = self._bind(args, kwargs)
         if self.promote:
             args = promoted(self, args)
@@ -348,12 +349,15 @@ def promoted(operation, args):
 
 def _all_alike(args, count):
     """Whether the first `count` arguments are Tensors of one floating dtype: nearly always, so it is found out quickly."""
-    dtype = None
-    for i in range(count):
-        a = args[i]
-        if not isinstance(a, Tensor) or (a.array.dtype is not dtype and (dtype is not None or a.array.dtype.kind != "f")):
+    first = args[0] if args else None
+    if not isinstance(first, Tensor):
+        return False
+    dtype = first.array.dtype
+    if dtype.kind != "f":
+        return False
+    for i in range(1, count):
+        if not isinstance(args[i], Tensor) or args[i].array.dtype is not dtype:
             return False
-        dtype = a.array.dtype
     return True
 
 

@@ -31,9 +31,10 @@ def {name}_task(chunk, a, out{parameters}):
     for i in range(y.size):
         y[i] = f(x[i]{parameters})
 """, 2: """
-def {name}_task(chunk, a, b, out, columns, layout{parameters}):
+def {name}_task(chunk, a, b, layout, out{parameters}):
     full_width()
-    period_a, row_a, column_a, period_b, row_b, column_b = layout
+    columns, period_a, row_a, column_a = layout[0], layout[1], layout[2], layout[3]
+    period_b, row_b, column_b = layout[4], layout[5], layout[6]
     rows = max(1, CHUNK // columns)
     for row in range(chunk * rows, min((chunk + 1) * rows, (out.size + columns - 1) // columns)):
         y = out[row * columns:(row + 1) * columns]
@@ -59,9 +60,9 @@ def {name}_task(chunk, a, b, c, out{parameters}):
         y[i] = f(u[i], v[i], w[i]{parameters})
 """}
 KERNEL = """
-def {name}_kernel({operands}, out, {layout}threads{parameters}):
+def {name}_kernel({operands}, {layout}out, threads{parameters}):
     size = {size}
-    parallel_for(task, (out.size + size - 1) // size, threads, ({operands}, out{comma_layout}{parameters}))
+    parallel_for(task, (out.size + size - 1) // size, threads, ({operands}, {layout}out{parameters}))
 """
 
 
@@ -76,9 +77,9 @@ def broadcast_shape(name, *shapes):
 
 @lru_cache(maxsize=4096)
 def plan(name, *shapes):
-    """How two operands of these shapes are run over: (output shape, columns, layout, operands to copy first).
+    """How two operands of these shapes are run over: (output shape, layout, operands to copy first).
 
-    `layout` is the table above, row by row, in one flat tuple.
+    `layout` holds the number of columns and then the table above, row by row: an array, which Numba takes in faster than a tuple.
     """
     shape = broadcast_shape(name, *shapes)
     full = [n for n in shape if n != 1]
@@ -87,7 +88,7 @@ def plan(name, *shapes):
     split = min(ends) if ends else max(start for start, _ in spans)                # rows: full[:split], columns: full[split:]
     columns = max(1, math.prod(full[split:])) if split else WIDTH
     rows = math.prod(full[:split]) if split else math.prod(full) // WIDTH + 1
-    layout, copies = (), []
+    layout, copies = [columns], []
     for i, (start, stop) in enumerate(spans):
         if start == stop:
             layout += (1, 0, 0)
@@ -98,7 +99,7 @@ def plan(name, *shapes):
         else:
             layout += (rows, columns, 1)
             copies.append(i)
-    return shape, columns, layout, copies
+    return shape, np.array(layout), copies
 
 
 def _span(own, shape):
@@ -116,41 +117,44 @@ def elementwise(function, operands=1, parameters=0, result=None, heavy=False):
 
     The operands broadcast and have one dtype (a condition aside); parameters are numbers. The result has the dtype of the last
     operand, or `result`. `out` is a contiguous array of the output's shape, which may be one of the operands. A second thread pays
-    from 32,768 elements on if each is `heavy` work, from four times as many if it is not.
+    from 32,768 elements on if each is `heavy` work, from twice as many if it is not.
     """
     name = function.__name__
-    layout_of = _binary_layout if operands == 2 else _flat_layout
-    share = 1 if heavy else 4
+    prepare = (None, _one, _two, _three)[operands]
+    serial_below = jit.SERIAL_BELOW if heavy else 2 * jit.SERIAL_BELOW
     kernel = None
 
     def launch(*args, out=None):
         nonlocal kernel
         if kernel is None:
             kernel = _compile(function, operands, parameters)
-        arrays = args[:operands]
-        last = arrays[-1]
-        arrays, shape, layout = layout_of(name, arrays)
-        y = np.empty(shape, result or last.dtype) if out is None else _checked_out(name, out, shape, result or last.dtype)
-        numbers = [last.dtype.type(p) for p in args[operands:]] if parameters else ()
-        kernel(*[a.reshape(-1) for a in arrays], y.reshape(-1), *layout, jit.threads(y.size // share), *numbers)
-        return y
+        arrays, shape, dtype = prepare(name, *args[:operands]) if parameters else prepare(name, *args)
+        if out is None:
+            out = np.empty(shape, result or dtype)
+        else:
+            _check_out(name, out, shape, result or dtype)
+        threads = 1 if out.size < serial_below else jit.threads(out.size)
+        if parameters:
+            kernel(*arrays, out.ravel(), threads, *[dtype.type(p) for p in args[operands:]])
+        else:
+            kernel(*arrays, out.ravel(), threads)
+        return out
 
     launch.__name__ = launch.__qualname__ = name
     launch.__doc__ = function.__doc__
     return launch
 
 
-def _checked_out(name, out, shape, dtype):
+def _check_out(name, out, shape, dtype):
     if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
         raise ValueError(f"{name}: `out` must be a contiguous, writeable {dtype} array of shape {shape}; it is {out.dtype} {out.shape}")
-    return out
 
 
 def _compile(function, operands, parameters):
     """The compiled kernel of a scalar function; Numba compiles it further for each dtype when first called."""
     form = {"name": function.__name__, "parameters": "".join(f", p{i}" for i in range(parameters)), "operands": ", ".join("abc"[:operands]),
-            "layout": "columns, layout, " if operands == 2 else "", "comma_layout": ", columns, layout" if operands == 2 else "",
-            "size": "max(1, CHUNK // columns) * columns" if operands == 2 else "CHUNK"}
+            "layout": "layout, " if operands == 2 else "",
+            "size": "max(1, CHUNK // layout[0]) * layout[0]" if operands == 2 else "CHUNK"}
     task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{function.__name__}_task", globals(), f=function, CHUNK=jit.CHUNK,
                                   full_width=jit.full_width))
     driver = jit.generate(KERNEL.format(**form), f"{function.__name__}_kernel", globals(), task=task, CHUNK=jit.CHUNK,
@@ -158,21 +162,27 @@ def _compile(function, operands, parameters):
     return jit.jit(driver)
 
 
-def _flat_layout(name, arrays):
-    """(arrays of one shape, that shape, nothing more): what one or three operands need."""
-    shape = arrays[0].shape
-    if len(arrays) == 3 and not shape == arrays[1].shape == arrays[2].shape:
-        shape = broadcast_shape(name, *(a.shape for a in arrays))
-        arrays = [a if a.shape == shape else np.array(np.broadcast_to(a, shape)) for a in arrays]
-    return arrays, shape, ()
+# What a kernel takes before its output, the output's shape, and the dtype of the last operand:
+
+def _one(name, a):
+    return (a.ravel(),), a.shape, a.dtype
 
 
-def _binary_layout(name, arrays):
-    """(arrays, shape of the output, (columns, layout)) of two operands."""
-    shape, columns, layout, copies = plan(name, arrays[0].shape, arrays[1].shape)
+def _two(name, a, b):
+    """The operands broadcast; one whose layout has no row in the table above is copied to the output's shape first."""
+    shape, layout, copies = plan(name, a.shape, b.shape)
     if copies:
-        arrays = [np.array(np.broadcast_to(a, shape)) if i in copies else a for i, a in enumerate(arrays)]
-    return arrays, shape, (columns, layout)
+        a, b = (np.broadcast_to(x, shape) if i in copies else x for i, x in enumerate((a, b)))
+    return (a.ravel(), b.ravel(), layout), shape, b.dtype
+
+
+def _three(name, a, b, c):
+    """All three are brought to one shape."""
+    shape = a.shape
+    if not shape == b.shape == c.shape:
+        shape = broadcast_shape(name, a.shape, b.shape, c.shape)
+        a, b, c = (np.broadcast_to(x, shape) for x in (a, b, c))
+    return (a.ravel(), b.ravel(), c.ravel()), shape, c.dtype
 
 
 add = elementwise(scalar.add, 2)

@@ -9,32 +9,48 @@ threads. Bytes: the input once. Sums of floats: 256 numbers in the input's own p
 import math
 from builtins import max as larger
 from builtins import min as smaller
+from functools import lru_cache
 
 import numpy as np
 
 from kernels import jit, scalar
 from kernels.cpu import elementwise
+from kernels.cpu.rows import exp_all, row_chunks, row_max, row_sum
 
 BLOCK = 16384    # numbers of a row folded in one go
 ROWS = 256       # rows folded in one go
+WIDTH = 256      # columns of them that are folded together: their results stay in the first-level cache
 
 ALONG_ROWS = """
 def {name}_rows_task(chunk, x, partial, n, blocks, items):
+    full_width()
     for item in range(chunk * items, min((chunk + 1) * items, partial.size)):
         row = item // blocks
         start = (item - row * blocks) * BLOCK
         partial[item] = fold(x[row * n + start:row * n + min(start + BLOCK, n)])
 """
 ALONG_COLUMNS = """
-def {name}_columns_task(chunk, x, partial, n, blocks, items):
-    inner = items
-    outer = chunk // blocks
-    first = (chunk - outer * blocks) * ROWS
-    total = partial[chunk * inner:(chunk + 1) * inner]
-    for row in range(outer * n + first, outer * n + min(first + ROWS, n)):
-        values = x[row * inner:(row + 1) * inner]
-        for i in range(total.size):
-            total[i] = combine(total[i], values[i])
+def {name}_columns_task(chunk, x, partial, n, blocks, inner):
+    full_width()
+    tiles = (inner + WIDTH - 1) // WIDTH
+    part, tile = chunk // tiles, chunk % tiles
+    outer, block, start = part // blocks, part % blocks, tile * WIDTH
+    width = min(WIDTH, inner - start)
+    row, end = outer * n + block * ROWS, outer * n + min((block + 1) * ROWS, n)
+    folded = x[row * inner + start:][:width].copy()
+    row += 1
+    while row + 3 < end:                                # four rows to each pass over the results
+        a, b = x[row * inner + start:][:width], x[(row + 1) * inner + start:][:width]
+        c, d = x[(row + 2) * inner + start:][:width], x[(row + 3) * inner + start:][:width]
+        for i in range(folded.size):
+            folded[i] = combine(folded[i], combine(combine(a[i], b[i]), combine(c[i], d[i])))
+        row += 4
+    while row < end:
+        a = x[row * inner + start:][:width]
+        for i in range(folded.size):
+            folded[i] = combine(folded[i], a[i])
+        row += 1
+    partial[part * inner + start:][:width] = folded
 """
 KERNEL = """
 def {name}_{along}(x, partial, chunks, n, blocks, items, threads):
@@ -82,7 +98,8 @@ def _kernels(name, fold, combine):
     """The pair of kernels, along rows and along columns, of one reduction; compiled when first called."""
     result = {}
     for along, source in (("rows", ALONG_ROWS), ("columns", ALONG_COLUMNS)):
-        task = jit.generate(source.format(name=name), f"{name}_{along}_task", globals(), fold=fold, combine=combine, BLOCK=BLOCK, ROWS=ROWS)
+        task = jit.generate(source.format(name=name), f"{name}_{along}_task", globals(), fold=fold, combine=combine, BLOCK=BLOCK, ROWS=ROWS,
+                            WIDTH=WIDTH, np=np, full_width=jit.full_width)
         driver = jit.generate(KERNEL.format(name=name, along=along), f"{name}_{along}", globals(), task=jit.inner(task),
                               parallel_for=jit.parallel_for)
         result[along] = jit.jit(driver)
@@ -95,66 +112,59 @@ _MAX = _kernels("max", fold_max, scalar.maximum)
 _MIN = _kernels("min", fold_min, scalar.minimum)
 
 
-def _all_dims(x, dims):
-    return tuple(range(x.ndim)) if dims is None else tuple(sorted(dims))
-
-
-def _arrange(x, dims):
-    """x as contiguous (outer, n, inner), n being all of `dims`, and the shape of what is left."""
-    left = tuple(size for d, size in enumerate(x.shape) if d not in dims)
-    if not dims:
-        return x.reshape(x.size, 1, 1), left
-    first, last = dims[0], dims[-1]
-    if last - first + 1 != len(dims):
-        x = np.moveaxis(x, dims, range(x.ndim - len(dims), x.ndim))
-        first, last = x.ndim - len(dims), x.ndim - 1
-    outer, n, inner = (math.prod(part) for part in (x.shape[:first], x.shape[first:last + 1], x.shape[last + 1:]))
-    return np.ascontiguousarray(x).reshape(outer, n, inner), left
-
-
-def _reduce(kernels, finish, x, dims, keepdim, dtype, identity):
-    """Fold x over `dims` into partial results of `dtype`, and those with `finish` (a NumPy ufunc) into the result."""
-    dims = _all_dims(x, dims)
-    shape = tuple(1 if d in dims else size for d, size in enumerate(x.shape)) if keepdim else None
-    x, left = _arrange(x, dims)
-    outer, n, inner = x.shape
+@lru_cache(maxsize=4096)
+def plan(shape, dims, keepdim):
+    """How an array of this shape is reduced over `dims`: (order of its dimensions or None, kernel's name, numbers for the kernel,
+    shape of the partial results (outer, blocks, inner), shape of the result, count of what is reduced to one number)."""
+    dims = tuple(range(len(shape))) if dims is None else tuple(sorted(dims))
+    result = tuple(1 if d in dims else size for d, size in enumerate(shape) if keepdim or d not in dims)
+    left = [d for d in range(len(shape)) if d not in dims]
+    order, first = None, dims[0] if dims else len(shape)
+    if dims and dims[-1] - first + 1 != len(dims):
+        order, first = (*left, *dims), len(left)
+        shape = tuple(shape[d] for d in order)
+    outer, n, inner = (math.prod(part) for part in (shape[:first], shape[first:first + len(dims)], shape[first + len(dims):]))
     blocks = larger(1, -(-n // (BLOCK if inner == 1 else ROWS)))
-    partial = np.full((outer, blocks, inner), identity, dtype)
-    if x.size:
-        if inner == 1:
-            items = larger(1, jit.CHUNK // smaller(n, BLOCK))
-            chunks, along = -(-outer * blocks // items), "rows"
-        else:
-            items, chunks, along = inner, outer * blocks, "columns"
-        kernels[along](x.reshape(-1), partial.reshape(-1), chunks, n, blocks, items, jit.threads(x.size))
-    result = partial[:, 0] if blocks == 1 else finish.reduce(partial, axis=1)
-    return result.reshape(left if shape is None else shape)
+    items = larger(1, BLOCK // larger(1, smaller(n, BLOCK))) if inner == 1 else inner
+    chunks = -(-outer * blocks // items) if inner == 1 else outer * blocks * -(-inner // WIDTH)
+    return order, "rows" if inner == 1 else "columns", (chunks, n, blocks, items), (outer, blocks, inner), result, n
+
+
+def _reduce(kernels, finish, x, dims, keepdim, wide, identity):
+    """(x folded over `dims`, count of what was folded to one number). Several partial results are kept as `wide` and folded by
+    `finish`, a NumPy ufunc; over nothing the result is `identity`."""
+    order, along, numbers, parts, shape, n = plan(x.shape, dims, keepdim)
+    several = parts[1] > 1
+    if not x.size:
+        return np.full(shape, identity, wide), n
+    partial = np.empty(parts, wide) if several or x.dtype.kind != "f" else np.empty(shape, x.dtype)
+    x = x if order is None else x.transpose(order)
+    kernels[along](x.ravel(), partial.ravel(), *numbers, jit.threads(x.size // 2))
+    if several:
+        partial = finish.reduce(partial, axis=1)
+    return partial.reshape(shape), n
 
 
 def sum(x, dims=None, keepdim=False):
     """Sum over `dims` (a tuple of non-negative numbers, None for all). Integers and booleans give int64."""
-    if x.dtype.kind == "f":
-        return _reduce(_SUM, np.add, x, dims, keepdim, np.float64, 0).astype(x.dtype)
-    return _reduce(_WHOLE_SUM, np.add, x, dims, keepdim, np.int64, 0)
-
-
-def _count(x, dims):
-    return math.prod(x.shape[d] for d in _all_dims(x, dims))
+    if x.dtype.kind != "f":
+        return _reduce(_WHOLE_SUM, np.add, x.astype(np.int64, copy=False), dims, keepdim, np.int64, 0)[0]
+    total, _ = _reduce(_SUM, np.add, x, dims, keepdim, np.float64, 0)
+    return total if total.dtype == x.dtype else total.astype(x.dtype)
 
 
 def mean(x, dims=None, keepdim=False):
     """Mean over `dims`; NaN over nothing."""
-    count = _count(x, dims)
-    total = _reduce(_SUM, np.add, x, dims, keepdim, np.float64, 0)
-    return (total / count if count else np.full_like(total, np.nan)).astype(x.dtype)
+    total, count = _reduce(_SUM, np.add, x, dims, keepdim, np.float64, 0)
+    return np.asarray(total / count if count else np.full_like(total, np.nan), x.dtype)
 
 
 def _extreme(kernels, finish, x, dims, keepdim):
-    if not _count(x, dims):
-        raise ValueError(f"{finish.__name__}: nothing to choose from in shape {x.shape} over dimensions {_all_dims(x, dims)}")
+    if not plan(x.shape, dims, keepdim)[-1]:
+        raise ValueError(f"{finish.__name__}: nothing to choose from in shape {x.shape} over dimensions {dims or 'all'}")
     worst = {"f": (-np.inf, np.inf), "b": (False, True)}.get(x.dtype.kind)
     low, high = worst or (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
-    return _reduce(kernels, finish, x, dims, keepdim, x.dtype, low if finish is np.maximum else high)
+    return _reduce(kernels, finish, x, dims, keepdim, x.dtype, low if finish is np.maximum else high)[0]
 
 
 def max(x, dims=None, keepdim=False):
@@ -170,17 +180,55 @@ def min(x, dims=None, keepdim=False):
 def var(x, dims=None, correction=1, keepdim=False):
     """Mean squared distance from the mean, divided by count - correction; two passes, so nothing cancels."""
     distance = elementwise.sub(x, mean(x, dims, keepdim=True))
-    total = _reduce(_SUM, np.add, elementwise.mul(distance, distance), dims, keepdim, np.float64, 0)
+    total, count = _reduce(_SUM, np.add, elementwise.mul(distance, distance), dims, keepdim, np.float64, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(total / larger(_count(x, dims) - correction, 0), x.dtype)
+        return np.asarray(total / larger(count - correction, 0), x.dtype)
+
+
+@jit.inner
+def logsumexp_task(chunk, x, result, n, rows):
+    """The logarithms of some rows' sums, block by block: what was summed before is scaled to the larger maximum. Short rows share
+    one pass of exp, so that they fill the vectors too."""
+    out = result[chunk * rows:(chunk + 1) * rows]
+    x = x[chunk * rows * n:(chunk * rows + out.size) * n]
+    powers, top = np.empty(out.size * smaller(n, BLOCK), x.dtype), np.empty(out.size, x.dtype)
+    out[:], top[:] = 0, -math.inf
+    for start in range(0, n, BLOCK):
+        width = smaller(BLOCK, n - start)
+        for r in range(out.size):
+            values, shifted = x[r * n + start:][:width], powers[r * width:][:width]
+            before = top[r]
+            top[r] = scalar.maximum(before, row_max(values))
+            highest = top[r] if abs(top[r]) < math.inf else jit.like(before, 0)      # infinities and NaN come out of exp by themselves
+            for i in range(shifted.size):
+                shifted[i] = values[i] - highest
+            if start > 0:
+                out[r] *= scalar.exp((before if abs(before) < math.inf else highest) - highest)
+        exp_all(powers[:out.size * width])
+        for r in range(out.size):
+            out[r] += row_sum(powers[r * width:][:width])
+    for r in range(out.size):
+        out[r] = scalar.log(out[r]) + (top[r] if abs(top[r]) < math.inf else jit.like(out[r], 0))
+
+
+@jit.jit
+def logsumexp_kernel(x, result, n, rows, chunks, threads):
+    jit.parallel_for(logsumexp_task, chunks, threads, (x, result, n, rows))
 
 
 def logsumexp(x, dims=None, keepdim=False):
     """log(sum(exp(x))) over `dims`, the largest value taken out first so that nothing overflows; -inf over nothing."""
-    top = max(x, dims, keepdim=True) if _count(x, dims) else sum(x, dims, keepdim=True)
-    top = np.where(np.isfinite(top), top, np.zeros_like(top))
-    total = sum(elementwise.exp(elementwise.sub(x, top)), dims, keepdim)
-    return elementwise.add(elementwise.log(total), top.reshape(total.shape))
+    order, along, _, _, shape, n = plan(x.shape, dims, keepdim)
+    if not x.size:
+        return np.full(shape, -np.inf, x.dtype)
+    if along == "columns":
+        reduced = range(x.ndim) if dims is None else dims
+        order = (*(d for d in range(x.ndim) if d not in reduced), *reduced)
+    result = np.empty(shape, x.dtype)
+    x = x if order is None else x.transpose(order)
+    rows, chunks, threads = row_chunks(result.size, n)
+    logsumexp_kernel(x.ravel(), result.ravel(), n, rows, chunks, threads)
+    return result
 
 
 @jit.inner

@@ -45,6 +45,8 @@ def layer_norm(input: Tensor, normalized_shape, weight: Tensor | None = None, bi
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if input.shape[input.ndim - len(shape):] != shape:
         raise ValueError(f"layer_norm: input {input.shape} must end with the normalized shape {shape}")
+    if input.ndim == 2 and len(shape) == 1:
+        return layer_norm_rows(input, weight, bias, eps)[0]
     flat = [t if t is None else reshape(t, (-1,)) for t in (weight, bias)]
     return reshape(layer_norm_rows(reshape(input, (-1, math.prod(shape))), *flat, eps)[0], input.shape)
 
