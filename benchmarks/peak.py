@@ -19,7 +19,7 @@ tile = simd.product(simd.ROWS, simd.VECTORS)
 def tile_task(chunk, a, b, c, none, repeats, width):
     """Tiles of the matrix product on operands that stay in the first-level cache: little else than multiply-adds."""
     for _ in range(repeats):
-        tile(a, 0, b, 0, width, c, chunk * 4096, width, DEPTH, width, False, none, 0, False)
+        tile(a, 0, 1, simd.ROWS, b, 0, width, c, chunk * 4096, width, DEPTH, simd.ROWS, width, False, none, 0, False)
 
 
 @jit.jit

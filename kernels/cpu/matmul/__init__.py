@@ -1,11 +1,14 @@
-"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, packed.py with simd.py the one that the library calls."""
+"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, packed.py with simd.py the one that the library calls,
+and thin.py the one for products of few rows or columns."""
 
 import math
 
 import numpy as np
 
 from kernels import jit
+from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.packed import ACTIVATIONS, matmul_kernel
+from kernels.cpu.matmul.thin import thin_kernel
 
 SMALL, SMALL_ROW = 1 << 19, 1 << 17      # multiplications below which one thread is faster; for a single row
 
@@ -41,8 +44,9 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     (left, ta, lda), (right, tb, ldb) = _flat(a), _flat(b)
     count = math.prod(batch)
     threads = jit.threads(jit.SERIAL_BELOW if count * M * N * K > (SMALL_ROW if M == 1 else SMALL) else 0)
-    matmul_kernel(left, ta, lda, right, tb, ldb, c.reshape(-1), count, M, N, K, accumulate,
-                  np.empty(0, c.dtype) if bias is None else np.ascontiguousarray(bias), ACTIVATIONS.index(activation), threads)
+    kernel = thin_kernel if M == 1 or N <= simd.PANEL_BYTES // c.itemsize else matmul_kernel
+    kernel(left, ta, lda, right, tb, ldb, c.ravel(), count, M, N, K, accumulate,
+           np.empty(0, c.dtype) if bias is None else np.ascontiguousarray(bias), ACTIVATIONS.index(activation), threads)
     return c
 
 

@@ -7,7 +7,7 @@ in groups, and so many blocks of K at a time (a stage) that what it packs of A f
        and is multiplied by one tile of A after the other, which come from the second level.
 Every thread packs for itself, although two then may pack the same: fetching it from the other core's cache took longer. The sum over k
 is taken block by block, so it has the same order whatever the number of threads. The bias and a ReLU are applied in registers,
-other activations while the panel is in the cache. A single row takes a path of its own, which reads B once and packs nothing.
+other activations while the panel is in the cache. Products of few rows or columns go another way: thin.py.
 
 FLOPs: 2 M N K. Packing moves K (M + N) numbers, and those of the shorter side once more for each further thread.
 """
@@ -16,51 +16,42 @@ import numpy as np
 
 from kernels import scalar
 from kernels.cpu.matmul import simd
-from kernels.jit import inner, jit, like, parallel_for
+from kernels.jit import inner, jit, parallel_for
 
 KC = 320             # 320 x 32 floats of B: 40 kB
 ROW_GROUP = 480      # rows of A in a group at least, a multiple of all tile heights
 STAGE = 1 << 18      # numbers of A that may be packed at a time: a megabyte
-COLUMNS = 512        # columns to a task of the product of a single row
 ACTIVATIONS = (None, "relu", "sigmoid", "tanh")
 
-H0, H1, H2, H3, H4 = simd.HEIGHTS
+H0, H1, H2 = simd.HEIGHTS
 VECTORS = simd.VECTORS
-wide0, wide1, wide2, wide3, wide4 = (simd.product(h, VECTORS) for h in simd.HEIGHTS)
-narrow0, narrow1, narrow2, narrow3, narrow4 = (simd.product(h, 1) for h in simd.HEIGHTS)
-transpose_square, transpose0, transpose1 = simd.transpose(), simd.transpose(H0), simd.transpose(H1)
+wide0, wide1, wide2 = (simd.product(h, VECTORS) for h in simd.HEIGHTS)
+narrow0, narrow1, narrow2 = (simd.product(h, 1) for h in simd.HEIGHTS)
+transpose_square, transpose0, transpose1, transpose2 = simd.transpose(), *(simd.transpose(h) for h in simd.HEIGHTS)
 
 
 @inner
 def tile_height(rows):
-    """Height of the next tile when so many rows are left."""
-    return H0 if rows >= H0 else H1 if rows >= H1 else H2 if rows >= H2 else H3 if rows >= H3 else H4
+    """Height of the next tile when so many rows are left: the last one may have rows to spare."""
+    return H0 if rows >= H0 or rows > H1 else H1 if rows > H2 else H2
 
 
 @inner
-def product(height, a, ao, b, ldb, c, co, ldc, kb, columns, add, bias, j, relu):
-    """One tile of C: `height` rows by `columns` columns."""
+def product(height, a, ao, b, bo, ldb, c, co, ldc, kb, rows, columns, add, bias, j, relu):
+    """One tile of C: min(height, rows) rows by `columns` columns, from packed A."""
     if columns <= simd.lanes(a):
         if height == H0:
-            narrow0(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
+            narrow0(a, ao, 1, H0, b, bo, ldb, c, co, ldc, kb, rows, columns, add, bias, j, relu)
         elif height == H1:
-            narrow1(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
-        elif height == H2:
-            narrow2(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
-        elif height == H3:
-            narrow3(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
+            narrow1(a, ao, 1, H1, b, bo, ldb, c, co, ldc, kb, rows, columns, add, bias, j, relu)
         else:
-            narrow4(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
+            narrow2(a, ao, 1, H2, b, bo, ldb, c, co, ldc, kb, rows, columns, add, bias, j, relu)
     elif height == H0:
-        wide0(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
+        wide0(a, ao, 1, H0, b, bo, ldb, c, co, ldc, kb, rows, columns, add, bias, j, relu)
     elif height == H1:
-        wide1(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
-    elif height == H2:
-        wide2(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
-    elif height == H3:
-        wide3(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
+        wide1(a, ao, 1, H1, b, bo, ldb, c, co, ldc, kb, rows, columns, add, bias, j, relu)
     else:
-        wide4(a, ao, b, 0, ldb, c, co, ldc, kb, columns, add, bias, j, relu)
+        wide2(a, ao, 1, H2, b, bo, ldb, c, co, ldc, kb, rows, columns, add, bias, j, relu)
 
 
 @inner
@@ -70,36 +61,45 @@ def block_start(block, K):
 
 
 @inner
-def pack_tile(a, at, transposed, lda, packed, to, height, kb, done):
-    """packed[to + k * height + r] = A[r, k] for a tile of A that starts at `at`, from column `done` on.
+def padded(rows):
+    """Rows of all tiles that `rows` rows are cut into."""
+    whole = rows // H0 * H0
+    return whole + (tile_height(rows - whole) if rows > whole else 0)
+
+
+@inner
+def pack_tile(a, at, transposed, lda, packed, to, height, rows, kb, done):
+    """packed[to + k * height + r] = A[r, k] for a tile of A that starts at `at`, from column `done` on; in rows to spare, a copy.
 
     Whole vectors are stored, whose last numbers are rubbish that the next column covers; the last column goes number by number, so
     that no rubbish reaches the next tile, which may have been packed before.
     """
     L = simd.lanes(a)
-    if not transposed and height in (H0, H1) and height <= L < kb:
+    if not transposed and height <= L < kb:
         while done < kb - 1:
             done = min(done, kb - 1 - L)
             if height == H0:
-                transpose0(a, at + done, lda, packed, to + done * height, height, H0)
+                transpose0(a, at + done, lda, packed, to + done * height, height, rows - 1)
+            elif height == H1:
+                transpose1(a, at + done, lda, packed, to + done * height, height, rows - 1)
             else:
-                transpose1(a, at + done, lda, packed, to + done * height, height, H1)
+                transpose2(a, at + done, lda, packed, to + done * height, height, rows - 1)
             done += L
     step_r, step_k = (1, lda) if transposed else (lda, 1)
     for k in range(done, kb):
         for r in range(height):
-            packed[to + k * height + r] = a[at + r * step_r + k * step_k]
+            packed[to + k * height + r] = a[at + min(r, rows - 1) * step_r + k * step_k]
 
 
 @inner
 def pack_a(a, at, transposed, lda, packed, rows, K, first, stop):
     """`rows` rows of A from `at` on, blocks first .. stop - 1 of K, which start at k0 and have kb columns, one after the other:
-    packed[(k0 - start) * rows + i * kb + k * height + r] = A[i + r, k0 + k], start being the k0 of the first."""
+    packed[(k0 - start) * padded(rows) + i * kb + k * height + r] = A[i + r, k0 + k], start being the k0 of the first."""
     L, start = simd.lanes(a), block_start(first, K)
     for block in range(first, stop):
         k0 = block_start(block, K)
         kb = block_start(block + 1, K) - k0
-        corner, to, i, done = at + (k0 * lda if transposed else k0), (k0 - start) * rows, 0, 0
+        corner, to, i, done = at + (k0 * lda if transposed else k0), (k0 - start) * padded(rows), 0, 0
         if transposed and L >= H0:                        # line by line through all tiles: a line of A may be a page of memory
             whole = rows // H0 * H0
             while done < kb - 1 and corner + done * lda + whole - H0 + L <= a.size:
@@ -109,7 +109,7 @@ def pack_a(a, at, transposed, lda, packed, rows, K, first, stop):
         while i < rows:
             height = tile_height(rows - i)
             corner_i = corner + (i if transposed else i * lda)
-            pack_tile(a, corner_i, transposed, lda, packed, to + i * kb, height, kb, done if height == H0 else 0)
+            pack_tile(a, corner_i, transposed, lda, packed, to + i * kb, height, min(height, rows - i), kb, done if i + H0 <= rows else 0)
             i += height
 
 
@@ -148,19 +148,25 @@ def bend(c, co, ldc, rows, columns, activation):
 
 @inner
 def panel_product(packed, rows, b, at, tb, ldb, panel, width, c, co, ldc, columns, K, first, stop, add, bias, j, relu):
-    """`rows` rows by `columns` columns of C from co on (+)= packed A times the panel of B at `at`, over blocks first .. stop - 1 of K."""
-    start = block_start(first, K)
+    """`rows` rows by `columns` columns of C from co on (+)= packed A times the panel of B at `at`, over blocks first .. stop - 1 of K.
+
+    For a single tile, which reads B only once, rows of B are taken as they lie.
+    """
+    start, in_place = block_start(first, K), rows <= H0 and not tb and columns == width
     for block in range(first, stop):
         k0 = block_start(block, K)
         kb = block_start(block + 1, K) - k0
-        pack_b(b, at + (k0 if tb else k0 * ldb), tb, ldb, panel, width, columns, kb)
+        corner = at + (k0 if tb else k0 * ldb)
+        if not in_place:
+            pack_b(b, corner, tb, ldb, panel, width, columns, kb)
+        right, bo, step = (b, corner, ldb) if in_place else (panel, 0, width)
         finished = k0 + kb == K
         shift = bias if finished else bias[:0]
         i = 0
         while i < rows:
             height = tile_height(rows - i)
-            product(height, packed, (k0 - start) * rows + i * kb, panel, width, c, co + i * ldc, ldc, kb, columns, add or block > 0,
-                    shift, j, relu and finished)
+            product(height, packed, (k0 - start) * padded(rows) + i * kb, right, bo, step, c, co + i * ldc, ldc, kb, rows - i, columns,
+                    add or block > 0, shift, j, relu and finished)
             i += height
 
 
@@ -176,7 +182,7 @@ def part_task(chunk, a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias
     ao, bo, co = matrix * M * K, matrix * K * N, matrix * M * N
     group = min(max(1, stop - first), max(ROW_GROUP, STAGE // min(K, KC) // H0 * H0))
     blocks, stage = (K + KC - 1) // KC, max(1, STAGE // group // KC)
-    packed = np.empty(group * min(K, stage * KC) + 64, a.dtype)                   # whole vectors are stored: 64 numbers to spare
+    packed = np.empty(padded(group) * min(K, stage * KC) + 64, a.dtype)           # whole vectors are stored: 64 numbers to spare
     panel = np.zeros(KC * wide, a.dtype)
     for i in range(first, stop, group):
         rows = min(group, stop - i)
@@ -193,46 +199,8 @@ def part_task(chunk, a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias
                     bend(c, at, N, rows, columns, activation)
 
 
-@inner(sums=True)
-def dot(x, y):
-    total = like(x[0], 0)
-    for i in range(x.size):
-        total += x[i] * y[i]
-    return total
-
-
-@inner
-def row_task(chunk, a, b, sb, transposed, ldb, c, N, K, add, bias, activation):
-    """Some columns of the product of one row a and B: dot products if B lies transposed, else a sum of B's rows."""
-    parts = (N + COLUMNS - 1) // COLUMNS
-    matrix = chunk // parts
-    j, bo = (chunk - matrix * parts) * COLUMNS, matrix * sb
-    row, out = a[matrix * K:][:K], c[matrix * N + j:][:min(COLUMNS, N - j)]
-    if not add:
-        out[:] = 0
-    if transposed:
-        for n in range(out.size):
-            out[n] += dot(row, b[bo + (j + n) * ldb:][:K])
-    else:
-        for k in range(K):
-            factor, other = row[k], b[bo + k * ldb + j:][:out.size]
-            for n in range(out.size):
-                out[n] += factor * other[n]
-    if bias.size:
-        for n in range(out.size):
-            out[n] += bias[j + n]
-    if activation == 1:
-        for n in range(out.size):
-            out[n] = scalar.relu(out[n])
-    elif activation > 1:
-        bend(c, matrix * N + j, N, 1, out.size, activation)
-
-
 @jit
 def matmul_kernel(a, ta, lda, b, tb, ldb, c, count, M, N, K, add, bias, activation, threads):
     """C (+)= A B for `count` pairs of matrices that lie one after the other; ta, tb: they lie transposed, in lines lda, ldb apart."""
-    if M == 1:
-        parallel_for(row_task, count * ((N + COLUMNS - 1) // COLUMNS), threads, (a, b, K * N, tb, ldb, c, N, K, add, bias, activation))
-        return
     down, across = (threads, 1) if M > N else (1, threads)
     parallel_for(part_task, count * down * across, threads, (a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias, activation))

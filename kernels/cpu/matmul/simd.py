@@ -33,7 +33,8 @@ def _host():
 
 HOST = _host()
 VECTOR_BYTES, ROWS, VECTORS = SHAPES[HOST]
-HEIGHTS = {12: (12, 8, 4, 2, 1), 8: (8, 6, 4, 2, 1), 6: (6, 5, 4, 2, 1)}[ROWS]      # M rows are cut into tiles, the tallest first
+PANEL_BYTES = VECTORS * VECTOR_BYTES      # a panel of columns: what a row of a tile holds
+HEIGHTS = {12: (12, 8, 4), 8: (8, 4, 2), 6: (6, 4, 2)}[ROWS]      # M rows are cut into tiles, the tallest first
 
 
 def _vector(array):
@@ -62,37 +63,37 @@ def _call(builder, name, result, *args):
 
 
 def product(rows, vectors):
-    """tile(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add, bias, j, relu): a tile of C in registers, over a block of k.
+    """tile(a, ao, ra, ka, b, bo, ldb, c, co, ldc, kb, used, columns, add, bias, j, relu): a tile of C in registers, over a block of k.
 
-    C[r, :] (+)= sum_k a[ao + k * rows + r] * b[bo + k * ldb + (0 .. width - 1)], r < rows, width = vectors * lanes
+    C[r, :] (+)= sum_k a[ao + r * ra + k * ka] * b[bo + k * ldb + (0 .. width - 1)], r < rows, width = vectors * lanes
 
-    Each step loads `vectors` vectors of B, broadcasts `rows` numbers of packed A and does rows * vectors fused multiply-adds.
-    Only the first `columns` columns are written. `add` adds to what is in C. Then bias[j + column] is added, unless bias is empty,
+    ra and ka are 1 and `rows` in packed A; constants cost nothing. Each step loads `vectors` vectors of B, broadcasts `rows` numbers of packed A and does rows * vectors fused multiply-adds.
+    Only the first `used` rows and `columns` columns are written. `add` adds to what is in C. Then bias[j + column] is added, unless bias is empty,
     and with `relu` numbers below 0 become 0: all of it while the tile is in registers.
     """
     @intrinsic
-    def tile(typing_context, a, ao, b, bo, ldb, c, co, ldc, kb, columns, add, bias, j, relu):
+    def tile(typing_context, a, ao, ra, ka, b, bo, ldb, c, co, ldc, kb, used, columns, add, bias, j, relu):
         vector, suffix = _vector(a)
         L = vector.count
 
         def codegen(context, builder, signature, args):
-            A, B, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5))
-            ao, bo, ldb, co, ldc, kb, columns, add, j, relu = (args[i] for i in (1, 3, 4, 6, 7, 8, 9, 10, 12, 13))
-            total = _accumulate(builder, builder.gep(A, [ao]), builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors)
+            A, B, C = (_data(context, builder, signature, args, i) for i in (0, 4, 7))
+            ao, ra, ka, bo, ldb, co, ldc, kb, used, columns, add, j, relu = (args[i] for i in (1, 2, 3, 5, 6, 8, 9, 10, 11, 12, 13, 15, 16))
+            total = _accumulate(builder, builder.gep(A, [ao]), ra, ka, builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors)
             masks = [_first_lanes(builder, columns, v * L, L) for v in range(vectors)]
-            extra = cgutils.create_struct_proxy(signature.args[11])(context, builder, args[11])
+            extra = cgutils.create_struct_proxy(signature.args[14])(context, builder, args[14])
             given = builder.icmp_signed(">", extra.nitems, I64(0))
             shift = _bias(builder, builder.gep(extra.data, [j]), given, masks, vector, suffix)
             lowest = builder.select(relu, ir.Constant(vector, [0.0] * L), ir.Constant(vector, [-math.inf] * L))
-            _store(builder, total, builder.gep(C, [co]), ldc, masks, add, shift, lowest, vector, suffix)
+            _store(builder, total, builder.gep(C, [co]), ldc, used, masks, add, shift, lowest, vector, suffix)
             return context.get_dummy_value()
 
-        return types.void(a, ao, b, bo, ldb, c, co, ldc, kb, columns, add, bias, j, relu), codegen
+        return types.void(a, ao, ra, ka, b, bo, ldb, c, co, ldc, kb, used, columns, add, bias, j, relu), codegen
 
     return tile
 
 
-def _accumulate(builder, a, b, ldb, kb, vector, suffix, rows, vectors):
+def _accumulate(builder, a, ra, ka, b, ldb, kb, vector, suffix, rows, vectors):
     """The loop over k; returns the accumulators as [row][vector]."""
     L, zero = vector.count, ir.Constant(vector, [0.0] * vector.count)
     before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("after_k")
@@ -105,10 +106,10 @@ def _accumulate(builder, a, b, ldb, kb, vector, suffix, rows, vectors):
     right = [builder.load(builder.bitcast(builder.gep(bp, [I64(v * L)]), vector.as_pointer()), align=4) for v in range(vectors)]
     total = []
     for r in range(rows):
-        left = _broadcast(builder, builder.load(builder.gep(ap, [I64(r)])), vector)
+        left = _broadcast(builder, builder.load(builder.gep(ap, [builder.mul(ra, I64(r))])), vector)
         total.append([_call(builder, f"llvm.fma.{suffix}", vector, left, right[v], sums[r][v]) for v in range(vectors)])
     following = builder.add(k, I64(1))
-    steps = ((k, following), (ap, builder.gep(ap, [I64(rows)])), (bp, builder.gep(bp, [ldb])))
+    steps = ((k, following), (ap, builder.gep(ap, [ka])), (bp, builder.gep(bp, [ldb])))
     for phi, value in (*steps, *((sums[r][v], total[r][v]) for r in range(rows) for v in range(vectors))):
         phi.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", following, kb), loop, after)
@@ -145,23 +146,29 @@ def _bias(builder, bias, given, masks, vector, suffix):
     return shift
 
 
-def _store(builder, total, c, ldc, masks, adds, shift, lowest, vector, suffix):
-    """Write the accumulators, or add them to what is there; plus `shift`, but at least `lowest` (NaN stays)."""
-    zero = ir.Constant(vector, [0.0] * vector.count)
+def _store(builder, total, c, ldc, used, masks, adds, shift, lowest, vector, suffix):
+    """Write the accumulators, or add them to what is there; plus `shift`, but at least `lowest` (NaN stays).
+
+    Nothing branches but the end of the rows: where nothing is to be added, no lane of C is loaded and zeros stand in.
+    """
+    L, zero = vector.count, ir.Constant(vector, [0.0] * vector.count)
+    all_or_none = _broadcast(builder, adds, ir.VectorType(adds.type, L))
+    loaded = [builder.and_(mask, all_or_none) for mask in masks]
+    end = builder.append_basic_block("end_of_rows")
     for r, row in enumerate(total):
         start = builder.gep(c, [builder.mul(ldc, I64(r))])
         for v, value in enumerate(row):
-            place = builder.bitcast(builder.gep(start, [I64(v * vector.count)]), vector.as_pointer())
-            before = builder.block
-            with builder.if_then(adds):
-                old = _call(builder, f"llvm.masked.load.{suffix}.p0", vector, place, I32(4), masks[v], zero)
-                summed, added = builder.fadd(old, value), builder.block
-            result = builder.phi(vector)
-            result.add_incoming(value, before)
-            result.add_incoming(summed, added)
-            result = builder.fadd(result, shift[v])
+            place = builder.bitcast(builder.gep(start, [I64(v * L)]), vector.as_pointer())
+            old = _call(builder, f"llvm.masked.load.{suffix}.p0", vector, place, I32(4), loaded[v], zero)
+            result = builder.fadd(builder.fadd(value, old), shift[v])
             result = builder.select(builder.fcmp_ordered("<=", result, lowest), lowest, result)
             _call(builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), result, place, I32(4), masks[v])
+        following = builder.append_basic_block("next_row") if r + 1 < len(total) else end
+        if following is not end:
+            builder.cbranch(builder.icmp_signed(">", used, I64(r + 1)), following, end)
+        else:
+            builder.branch(end)
+        builder.position_at_end(following)
 
 
 @intrinsic
