@@ -92,6 +92,7 @@ def _adam(side):
 def _systems(side):
     m, _, nn, optim = _library(side)
     yield "mlp_step", mlp_step(m, nn, optim), 6 * 128 * (784 * 512 + 512 * 512 + 512 * 10) - 2 * 128 * 784 * 512, 0
+    yield "vae_step", vae_step(m, nn, optim), 6 * 100 * (784 * 500 + 500 * 40 + 20 * 500 + 500 * 784) - 2 * 100 * 784 * 500, 0
 
 
 def mlp_step(m, nn, optim, batch=128):
@@ -103,6 +104,27 @@ def mlp_step(m, nn, optim, batch=128):
     def step():
         adam.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
+        adam.step()
+    return step
+
+
+def vae_step(m, nn, optim, batch=100, latents=20):
+    """A training step of a variational autoencoder 784-500-20-500-784 with Adam: the same words for both libraries, but where ours has
+    one for several of torch's."""
+    F = nn.functional
+    encoder = nn.Sequential(nn.Linear(784, 500), nn.Tanh(), nn.Linear(500, 2 * latents))
+    decoder = nn.Sequential(nn.Linear(latents, 500), nn.Tanh(), nn.Linear(500, 784))
+    adam = optim.Adam([*encoder.parameters(), *decoder.parameters()], 1e-3)
+    x = (m.rand(batch, 784) > 0.5).float()
+
+    def step():
+        adam.zero_grad()
+        mean, logvar = encoder(x).chunk(2, 1)
+        fused = hasattr(F, "gaussian_sample")
+        z = F.gaussian_sample(mean, logvar) if fused else mean + m.randn_like(mean) * (0.5 * logvar).exp()
+        reconstruction = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
+        divergence = F.gaussian_kl(mean, logvar) if fused else -0.5 * (1 + logvar - mean * mean - logvar.exp()).sum()
+        ((reconstruction + divergence) / batch).backward()
         adam.step()
     return step
 

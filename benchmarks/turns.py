@@ -51,7 +51,7 @@ def in_turns(group, turns):
     for _ in range(turns):
         for side in sides:
             command = [sys.executable, __file__, group, "--side", side]
-            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
             found[side].append(json.loads(output.splitlines()[-1]))
     return {name: {side: statistics.median(turn[name] for turn in found[side]) for side in sides} for name in found[sides[0]][0]}
 

@@ -350,13 +350,11 @@ def promoted(operation, args):
 def _all_alike(args, count):
     """Whether the first `count` arguments are Tensors of one floating dtype: nearly always, so it is found out quickly."""
     first = args[0] if args else None
-    if not isinstance(first, Tensor):
+    if not isinstance(first, Tensor) or first.array.dtype.kind != "f":
         return False
     dtype = first.array.dtype
-    if dtype.kind != "f":
-        return False
-    for i in range(1, count):
-        if not isinstance(args[i], Tensor) or args[i].array.dtype is not dtype:
+    for a in args[1:count]:  # noqa: SIM110 (all() would take three times as long)
+        if not isinstance(a, Tensor) or a.array.dtype is not dtype:
             return False
     return True
 

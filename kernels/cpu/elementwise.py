@@ -10,8 +10,8 @@ whose element for (row, column) lies at (row % period) * row_stride + column * c
     (N, 1) beside (N, D)         N        1            0               a row's scale
     (C, 1, 1) beside (N,C,H,W)   C        1            0               a channel's bias
 
-What fits none of these is copied to the output's shape first, and so are an operand that is not contiguous and, of
-three operands, each that has another shape. Bytes: each operand read once, the output written once.
+What fits none of these is copied to the output's shape first, and so are an operand that is not contiguous and, of three
+operands, each that has another shape, unless the first is one value. Bytes: each operand read once, the output written once.
 """
 
 import math
@@ -55,9 +55,15 @@ def {name}_task(chunk, a, b, layout, out{parameters}):
 def {name}_task(chunk, a, b, c, out{parameters}):
     full_width()
     part = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
-    u, v, w, y = a[part], b[part], c[part], out[part]
-    for i in range(y.size):
-        y[i] = f(u[i], v[i], w[i]{parameters})
+    v, w, y = b[part], c[part], out[part]
+    if a.size == 1:
+        u0 = a[0]
+        for i in range(y.size):
+            y[i] = f(u0, v[i], w[i]{parameters})
+    else:
+        u = a[part]
+        for i in range(y.size):
+            y[i] = f(u[i], v[i], w[i]{parameters})
 """}
 KERNEL = """
 def {name}_kernel({operands}, {layout}out, threads{parameters}):
@@ -168,8 +174,16 @@ def _one(name, a):
     return (a.ravel(),), a.shape, a.dtype
 
 
+def _one_value(a):
+    """One element of an array that repeats a single value without memory, as the gradient of a sum does; other arrays as they are."""
+    return a if a.flags.c_contiguous or any(a.strides) or not a.size else a[(slice(1),) * a.ndim]
+
+
 def _two(name, a, b):
     """The operands broadcast; one whose layout has no row in the table above is copied to the output's shape first."""
+    if a.size > WIDTH and a.shape == b.shape:                  # smaller ones are copied faster than looked at
+        a = _one_value(a)
+        b = _one_value(b) if a.shape == b.shape else b
     shape, layout, copies = plan(name, a.shape, b.shape)
     if copies:
         a, b = (np.broadcast_to(x, shape) if i in copies else x for i, x in enumerate((a, b)))
@@ -177,11 +191,13 @@ def _two(name, a, b):
 
 
 def _three(name, a, b, c):
-    """All three are brought to one shape."""
+    """All three are brought to one shape, but for a first that is one value."""
     shape = a.shape
     if not shape == b.shape == c.shape:
         shape = broadcast_shape(name, a.shape, b.shape, c.shape)
-        a, b, c = (np.broadcast_to(x, shape) for x in (a, b, c))
+        b, c = np.broadcast_to(b, shape), np.broadcast_to(c, shape)
+        a = a if a.size == 1 else np.broadcast_to(a, shape)
+    a = _one_value(a)
     return (a.ravel(), b.ravel(), c.ravel()), shape, c.dtype
 
 
@@ -245,5 +261,7 @@ gelu_backward = elementwise(scalar.gelu_backward, 2, heavy=True)
 gelu_tanh = elementwise(scalar.gelu_tanh, heavy=True)
 gelu_tanh_backward = elementwise(scalar.gelu_tanh_backward, 2, heavy=True)
 
+gaussian_sample = elementwise(scalar.gaussian_sample, 3, heavy=True)
+gaussian_kl = elementwise(scalar.gaussian_kl, 2, heavy=True)
 binary_cross_entropy_with_logits = elementwise(scalar.binary_cross_entropy_with_logits, 2, heavy=True)
 binary_cross_entropy_with_logits_backward = elementwise(scalar.binary_cross_entropy_with_logits_backward, 3, heavy=True)

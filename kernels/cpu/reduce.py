@@ -106,6 +106,51 @@ def _kernels(name, fold, combine):
     return result
 
 
+TOTAL = """
+def {name}_total_task(chunk, a, b, partial):
+    full_width()
+    total, room = 0.0, np.empty(ROWS, a.dtype)
+    for start in range(chunk * BLOCK, min((chunk + 1) * BLOCK, a.size), ROWS):
+        x, y = a[start:min(start + ROWS, a.size)], b[start:min(start + ROWS, a.size)]
+        terms = room[:x.size]
+        for i in range(terms.size):
+            terms[i] = f(x[i], y[i])
+        total += row_sum(terms)
+    partial[chunk] = total
+"""
+TOTAL_KERNEL = """
+def {name}_total(a, b, threads):
+    partial = np.empty((a.size + BLOCK - 1) // BLOCK)
+    parallel_for(task, partial.size, threads, (a, b, partial))
+    return partial.sum()
+"""
+
+
+def total(function):
+    """A kernel from a scalar function of two numbers: kernel(a, b), the sum of function(a_i, b_i) over two arrays of one shape, as an
+    array of no dimension. The terms are never stored. Bytes: both arrays once."""
+    name = function.__name__
+    kernel = None
+
+    def launch(a, b):
+        nonlocal kernel
+        if kernel is None:
+            task = jit.generate(TOTAL.format(name=name), f"{name}_total_task", globals(), f=function, BLOCK=BLOCK, ROWS=ROWS, np=np,
+                                row_sum=row_sum, full_width=jit.full_width)
+            kernel = jit.jit(jit.generate(TOTAL_KERNEL.format(name=name), f"{name}_total", globals(), task=jit.inner(task), BLOCK=BLOCK,
+                                          np=np, parallel_for=jit.parallel_for))
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise ValueError(f"{name}_total: both arrays must have one shape and dtype, got {a.shape} {a.dtype} and {b.shape} {b.dtype}")
+        return np.asarray(kernel(a.ravel(), b.ravel(), jit.threads(a.size)), a.dtype)
+
+    launch.__name__ = launch.__qualname__ = f"{name}_total"
+    launch.__doc__ = f"Sum over all elements of: {function.__doc__}"
+    return launch
+
+
+binary_cross_entropy_with_logits_total = total(scalar.binary_cross_entropy_with_logits)
+gaussian_kl_total = total(scalar.gaussian_kl)
+
 _SUM = _kernels("sum", fold_sum, scalar.add)
 _WHOLE_SUM = _kernels("whole_sum", fold_whole_sum, scalar.add)
 _MAX = _kernels("max", fold_max, scalar.maximum)

@@ -17,6 +17,8 @@ from kernels.reference.elementwise import (
     expm1,
     floor,
     floor_divide,
+    gaussian_kl,
+    gaussian_sample,
     ge,
     gelu,
     gelu_backward,
@@ -62,9 +64,21 @@ from kernels.reference.elementwise import (
 )
 from kernels.reference.embedding import gather_rows, scatter_add_rows
 from kernels.reference.loss import cross_entropy, cross_entropy_backward
-from kernels.reference.matmul import matmul
+from kernels.reference.matmul import matmul, pack
 from kernels.reference.norm import layer_norm, layer_norm_backward
 from kernels.reference.optimizer import adagrad, adam, rmsprop, scale, sgd, squared_norms
 from kernels.reference.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
-from kernels.reference.reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, sum, var
+from kernels.reference.reduce import (
+    argmax,
+    argmin,
+    binary_cross_entropy_with_logits_total,
+    cumsum,
+    gaussian_kl_total,
+    logsumexp,
+    max,
+    mean,
+    min,
+    sum,
+    var,
+)
 from kernels.reference.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward

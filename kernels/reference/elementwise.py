@@ -97,3 +97,6 @@ gelu_tanh_backward = _elementwise(lambda g, x: g * _gelu_tanh_slope(x), 2)
 
 binary_cross_entropy_with_logits = _elementwise(lambda x, target: np.logaddexp(0, x) - x * target, 2)
 binary_cross_entropy_with_logits_backward = _elementwise(lambda g, x, target: g * (special.expit(x) - target), 3)
+
+gaussian_sample = _elementwise(lambda mean, logvar, noise: mean + np.exp(0.5 * logvar) * noise, 3)
+gaussian_kl = _elementwise(lambda mean, logvar: 0.5 * (mean * mean + np.exp(logvar) - 1 - logvar), 2)

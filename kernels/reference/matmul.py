@@ -20,3 +20,10 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
         return result
     out[...] = result
     return out
+
+
+def pack(b):
+    """A copy of a floating-point matrix (K, N), for matmul: here as it is, in the compiled wings as they read it fastest."""
+    if b.ndim != 2 or b.dtype.kind != "f":
+        raise ValueError(f"pack: a floating-point matrix (K, N) can be packed, not {b.dtype} {b.shape}")
+    return np.array(b)

@@ -5,6 +5,8 @@
 
 import numpy as np
 
+from kernels.reference import elementwise
+
 
 def _rounded(value, x):
     """`value` in the dtype of x if that is a floating one, else in its own."""
@@ -70,3 +72,13 @@ def logsumexp(x, dims=None, keepdim=False):
 def cumsum(x, dim):
     """Running sum along dim; int64 for whole numbers and booleans."""
     return _rounded(np.cumsum(x, axis=dim, dtype=_wide(x)), x)
+
+
+def binary_cross_entropy_with_logits_total(x, target):
+    """Sum of all losses."""
+    return sum(elementwise.binary_cross_entropy_with_logits(x, target))
+
+
+def gaussian_kl_total(mean, logvar):
+    """Sum of all divergences."""
+    return sum(elementwise.gaussian_kl(mean, logvar))

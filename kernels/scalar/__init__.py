@@ -10,6 +10,8 @@ from kernels.scalar.activation import (
     binary_cross_entropy_with_logits_backward,
     elu,
     elu_backward,
+    gaussian_kl,
+    gaussian_sample,
     gelu,
     gelu_backward,
     gelu_tanh,

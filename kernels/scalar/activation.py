@@ -134,3 +134,17 @@ def binary_cross_entropy_with_logits(x, target):
 def binary_cross_entropy_with_logits_backward(g, x, target):
     """g (sigmoid(x) - t)"""
     return g * (sigmoid(x) - target)
+
+
+# ---- normal distributions, given by mean and logarithm of the variance ---------------------------------------------------
+
+@inner
+def gaussian_sample(mean, logvar, noise):
+    """mean + exp(logvar / 2) noise: normal if the noise is standard normal (Kingma & Welling 2014, section 2.4)."""
+    return mean + exp(like(mean, 0.5) * logvar) * noise
+
+
+@inner
+def gaussian_kl(mean, logvar):
+    """KL(N(mean, exp(logvar)) || N(0, 1)) = (mean^2 + exp(logvar) - 1 - logvar) / 2 in nats (Kingma & Welling 2014, appendix B)."""
+    return like(mean, 0.5) * (mean * mean + (expm1(logvar) - logvar))

@@ -11,7 +11,7 @@ from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.op import op
 from scratchnn.ops.activation import sigmoid, softplus
 from scratchnn.ops.arithmetic import abs, clamp, maximum, where
-from scratchnn.ops.elementary import exp, log, log1p
+from scratchnn.ops.elementary import exp, expm1, log, log1p
 from scratchnn.ops.index import gather, one_hot
 from scratchnn.ops.reduce import mean, sum
 from scratchnn.ops.shape import permute, reshape, unsqueeze
@@ -120,9 +120,9 @@ def logistic_loss(x, target):
     return kernels.binary_cross_entropy_with_logits(x, target)
 
 
-def _same_shape(name, x, target):
-    if x.shape != target.shape:
-        raise ValueError(f"{name}: target {target.shape} must have the shape of the input {x.shape}")
+def _same_shape(name, x, other, label="target"):
+    if x.shape != other.shape:
+        raise ValueError(f"{name}: {label} {other.shape} must have the shape of the input {x.shape}")
 
 
 def _binary_target(name, input, target):
@@ -147,14 +147,28 @@ def _(g, x):
 
 @op
 def logistic_loss_backward(grad, x, target):
-    """grad * (sigmoid(x) - target) in one pass."""
+    """grad * (sigmoid(x) - target) in one pass; grad has their shape or is one value."""
     return kernels.binary_cross_entropy_with_logits_backward(grad, x, target)
+
+
+@op(cases=[((3, 4), (3, 4))])
+def logistic_loss_total(x, target):
+    """Sum of logistic_loss over all elements, without storing them."""
+    _same_shape("binary_cross_entropy_with_logits", x, target)
+    return kernels.binary_cross_entropy_with_logits_total(x, target)
+
+
+logistic_loss_total.vjp("x")(logistic_loss.rules["x"].function)
+logistic_loss_total.vjp("target")(logistic_loss.rules["target"].function)
 
 
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean",
                                      pos_weight: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of logits in nats, without overflow; targets in 0..1. pos_weight multiplies the part of target 1."""
     target = _binary_target("binary_cross_entropy_with_logits", input, target)
+    if pos_weight is None and weight is None and reduction in ("sum", "mean"):
+        total = logistic_loss_total(input, target)
+        return total if reduction == "sum" else total / input.numel()
     if pos_weight is None:
         losses = logistic_loss(input, target)
     else:
@@ -225,3 +239,36 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Tensor, full: bool = F
     var = var + (maximum(var, eps) - var).detach()
     losses = 0.5 * (log(var) + (input - target).square() / var)
     return _reduced(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction)
+
+
+# ---- divergence of a normal distribution --------------------------------------------------------------------------------
+
+@op(promote=True, cases=[((3, 4), (3, 4))])
+def gaussian_divergence(mean, logvar):
+    """(mean^2 + exp(logvar) - 1 - logvar) / 2, element by element."""
+    return kernels.gaussian_kl(mean, logvar)
+
+
+@op(promote=True, cases=[((3, 4), (3, 4))])
+def gaussian_divergence_total(mean, logvar):
+    """Sum of gaussian_divergence over all elements, without storing them."""
+    return kernels.gaussian_kl_total(mean, logvar)
+
+
+for _divergence in (gaussian_divergence, gaussian_divergence_total):
+    @_divergence.vjp("mean")
+    def _(g, mean):
+        return g * mean
+
+    @_divergence.vjp("logvar")
+    def _(g, logvar):
+        return g * (0.5 * expm1(logvar))
+
+
+def gaussian_kl(mean: Tensor, logvar: Tensor, reduction: str = "sum") -> Tensor:
+    """KL(N(mean, exp(logvar)) || N(0, 1)) in nats (Kingma & Welling 2014, appendix B); reduction as in the losses."""
+    _same_shape("gaussian_kl", mean, logvar, "logvar")
+    if reduction in ("sum", "mean"):
+        total = gaussian_divergence_total(mean, logvar)
+        return total if reduction == "sum" else total / mean.numel()
+    return _reduced(gaussian_divergence(mean, logvar), reduction)

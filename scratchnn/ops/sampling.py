@@ -33,6 +33,39 @@ def randn(*size, dtype=np.float32, generator: Generator | None = None, requires_
     return Tensor(kernels.normal(*_take(generator, count + count % 2, _words(dtype)), shape, np.dtype(dtype)), requires_grad)
 
 
+def rand_like(input: Tensor, dtype=None, generator: Generator | None = None) -> Tensor:
+    """Uniform in [0, 1), of input's shape and dtype."""
+    return rand(input.shape, dtype=dtype or input.dtype, generator=generator)
+
+
+def randn_like(input: Tensor, dtype=None, generator: Generator | None = None) -> Tensor:
+    """Standard normal, of input's shape and dtype."""
+    return randn(input.shape, dtype=dtype or input.dtype, generator=generator)
+
+
+@op(promote=True, cases=[((3, 4), (3, 4), np.full((3, 4), 0.7))])
+def gaussian_sample_with(mean, logvar, noise):
+    """mean + exp(logvar / 2) * noise."""
+    return kernels.gaussian_sample(mean, logvar, noise)
+
+
+@gaussian_sample_with.vjp("mean")
+def _(g):
+    return g
+
+
+@gaussian_sample_with.vjp("logvar")
+def _(g, y, mean):
+    return g * (0.5 * (y - mean))
+
+
+def gaussian_sample(mean: Tensor, logvar: Tensor, generator: Generator | None = None) -> Tensor:
+    """Draws from N(mean, exp(logvar)) through which gradients flow: the reparameterisation of Kingma & Welling 2014, section 2.4."""
+    if mean.shape != logvar.shape:
+        raise ValueError(f"gaussian_sample: logvar {logvar.shape} must have the shape of the mean {mean.shape}")
+    return gaussian_sample_with(mean, logvar, randn_like(mean, generator=generator))
+
+
 def normal(mean: float, std: float, size, dtype=np.float32, generator: Generator | None = None) -> Tensor:
     """Normal with this mean and standard deviation."""
     return randn(size, dtype=dtype, generator=generator) * std + mean

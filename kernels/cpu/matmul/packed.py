@@ -150,16 +150,20 @@ def bend(c, co, ldc, rows, columns, activation):
 def panel_product(packed, rows, b, at, tb, ldb, panel, width, c, co, ldc, columns, K, first, stop, add, bias, j, relu):
     """`rows` rows by `columns` columns of C from co on (+)= packed A times the panel of B at `at`, over blocks first .. stop - 1 of K.
 
-    For a single tile, which reads B only once, rows of B are taken as they lie.
+    B comes packed (tb = 2), or is packed here; for a single tile, which reads it only once, rows of B are taken as they lie.
     """
-    start, in_place = block_start(first, K), rows <= H0 and not tb and columns == width
+    start, in_place = block_start(first, K), tb == 0 and rows <= H0 and columns == width
     for block in range(first, stop):
         k0 = block_start(block, K)
         kb = block_start(block + 1, K) - k0
-        corner = at + (k0 if tb else k0 * ldb)
-        if not in_place:
+        corner, right, bo, step = at + (k0 * width if tb == 2 else k0 if tb else k0 * ldb), b, 0, width
+        if tb == 2:
+            bo = corner
+        elif in_place:
+            bo, step = corner, ldb
+        else:
             pack_b(b, corner, tb, ldb, panel, width, columns, kb)
-        right, bo, step = (b, corner, ldb) if in_place else (panel, 0, width)
+            right = panel
         finished = k0 + kb == K
         shift = bias if finished else bias[:0]
         i = 0
@@ -192,15 +196,32 @@ def part_task(chunk, a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias
             for j in range(j_first, j_stop, wide):
                 columns = min(wide, N - j)
                 width = simd.lanes(a) if columns <= simd.lanes(a) else wide
-                at = co + i * N + j
-                panel_product(packed, rows, b, bo + (j * ldb if tb else j), tb, ldb, panel, width, c, at, N, columns, K, block, end,
-                              add, bias, j, activation == 1)
+                at, corner = co + i * N + j, bo + (j * K if tb == 2 else j * ldb if tb else j)
+                panel_product(packed, rows, b, corner, tb, ldb, panel, width, c, at, N, columns, K, block, end, add, bias, j,
+                              activation == 1)
                 if end == blocks and activation > 1:
                     bend(c, at, N, rows, columns, activation)
 
 
 @jit
 def matmul_kernel(a, ta, lda, b, tb, ldb, c, count, M, N, K, add, bias, activation, threads):
-    """C (+)= A B for `count` pairs of matrices that lie one after the other; ta, tb: they lie transposed, in lines lda, ldb apart."""
+    """C (+)= A B for `count` pairs of matrices that lie one after the other, in lines lda, ldb apart; ta, tb: 1 if they lie transposed,
+    tb: 2 if B was packed by pack_kernel."""
     down, across = (threads, 1) if M > N else (1, threads)
     parallel_for(part_task, count * down * across, threads, (a, ta, lda, b, tb, ldb, c, M, N, K, down, across, add, bias, activation))
+
+
+@inner
+def pack_task(chunk, b, tb, ldb, panels, K, N):
+    """One panel of B, all of K; the panel at column j begins at j * K."""
+    wide = VECTORS * simd.lanes(b)
+    j = chunk * wide
+    columns = min(wide, N - j)
+    pack_b(b, j * ldb if tb else j, tb, ldb, panels[j * K:], simd.lanes(b) if columns <= simd.lanes(b) else wide, columns, K)
+
+
+@jit
+def pack_kernel(b, tb, ldb, panels, K, N, threads):
+    """B (K, N) as all its panels, one after the other."""
+    wide = VECTORS * simd.lanes(b)
+    parallel_for(pack_task, (N + wide - 1) // wide, threads, (b, tb, ldb, panels, K, N))

@@ -67,9 +67,10 @@ def product(rows, vectors):
 
     C[r, :] (+)= sum_k a[ao + r * ra + k * ka] * b[bo + k * ldb + (0 .. width - 1)], r < rows, width = vectors * lanes
 
-    ra and ka are 1 and `rows` in packed A; constants cost nothing. Each step loads `vectors` vectors of B, broadcasts `rows` numbers of packed A and does rows * vectors fused multiply-adds.
-    Only the first `used` rows and `columns` columns are written. `add` adds to what is in C. Then bias[j + column] is added, unless bias is empty,
-    and with `relu` numbers below 0 become 0: all of it while the tile is in registers.
+    ra and ka are 1 and `rows` in packed A; constants cost nothing. Each step loads `vectors` vectors of B, broadcasts `rows` numbers
+    of A and does rows * vectors fused multiply-adds. Only the first `used` rows and `columns` columns are written. `add` adds to
+    what is in C. Then bias[j + column] is added, unless bias is empty, and with `relu` numbers below 0 become 0: all of it while
+    the tile is in registers.
     """
     @intrinsic
     def tile(typing_context, a, ao, ra, ka, b, bo, ldb, c, co, ldc, kb, used, columns, add, bias, j, relu):

@@ -48,7 +48,7 @@ def rows_product(a, ao, ra, ka, rows, b, ldb, c, co, ldc, kb, columns, add, bias
 def thin_task(chunk, a, ta, lda, b, tb, ldb, c, M, N, K, parts, add, bias, activation):
     """One of `parts` parts of C's rows."""
     matrix, part = chunk // parts, chunk % parts
-    tiles, width = (M + H0 - 1) // H0, simd.lanes(a) if N <= simd.lanes(a) else VECTORS * simd.lanes(a)
+    tiles, width = (M + H0 - 1) // H0, VECTORS * simd.lanes(a) if simd.lanes(a) < N else simd.lanes(a)
     first, stop = part * tiles // parts * H0, min(M, (part + 1) * tiles // parts * H0)
     ra, ka = (1, lda) if ta else (lda, 1)
     ao, bo, co = matrix * M * K + first * ra, matrix * K * N, (matrix * M + first) * N
