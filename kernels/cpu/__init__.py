@@ -68,3 +68,4 @@ from kernels.cpu.optimizer import adagrad, adam, rmsprop, scale, sgd, squared_no
 from kernels.cpu.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
 from kernels.cpu.reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, sum, var
 from kernels.cpu.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from kernels.cpu.warp import gaussian_blur, warp

@@ -68,3 +68,4 @@ from kernels.reference.optimizer import adagrad, adam, rmsprop, scale, sgd, squa
 from kernels.reference.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
 from kernels.reference.reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, sum, var
 from kernels.reference.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from kernels.reference.warp import gaussian_blur, warp
