@@ -73,6 +73,13 @@ def test_seventy_thousand_in_seconds():
     np.testing.assert_array_equal(np.bincount(digits.train_y), 6000)
 
 
+def test_missing_fonts_are_named(tmp_path, monkeypatch):
+    import matplotlib
+    monkeypatch.setattr(matplotlib, "get_data_path", lambda: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"fonts DejaVuSans-Bold\.ttf, .*install matplotlib by pip"):
+        _distance_maps.__wrapped__()
+
+
 @pytest.mark.parametrize("count", [1, 7, 1001])
 def test_other_counts(count):
     digits = glyphs(count, 3)

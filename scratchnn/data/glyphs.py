@@ -27,7 +27,7 @@ ZOOM = FINE / REDUCED          # pixels of a map of distances for one of a pictu
 MARGIN = 7                     # pixels of a picture around the digit's square in a map: the mass of a 7 lies 4 above its middle
 REACH = 2                      # pixels of a picture from a digit's edge up to which distances are known
 ELASTIC, SMOOTH = 13, 4        # Simard's strength and standard deviation, in pixels: points move by 0.9 pixels, root mean square
-BATCH = 1000                   # pictures drawn at a time: their arrays stay in the cache
+BATCH = 500                    # pictures drawn at a time, so that the maps, noise and fields in between take little memory
 
 
 def glyphs(train: int = 60_000, test: int = 10_000) -> DataSet:
@@ -36,7 +36,9 @@ def glyphs(train: int = 60_000, test: int = 10_000) -> DataSet:
     A drop-in for MNIST in its conventions: bright on black, in 20x20 pixels, centred by mass. Each picture is shifted, turned, scaled,
     sheared, distorted elastically (Simard, Steinkraus & Platt 2003) and has strokes of its own thickness. Both parts use the same
     typefaces; their distortions are drawn independently. Labels are balanced and in random order. Every call returns the same
-    pictures; another version of matplotlib or Pillow may change them.
+    pictures; another version of matplotlib or Pillow may change them. Other counts than the usual ones are for quick trials.
+
+    Raises FileNotFoundError if matplotlib was installed without its fonts.
     """
     return generated("glyphs", tuple("0123456789"), _pictures, train, test)
 
@@ -48,12 +50,15 @@ def _distance_maps():
     """(fonts, 10, 1, S, S) float32: how far each point lies inside its digit's edge, in pixels of a picture, plus REACH, limited to
     0..2 REACH. The digit's centre of mass is in the middle, and 0 lies outside, so that `warp` extends a map as it should.
 
-    The zero-level of these smooth maps is the digit's outline: other levels have thinner or thicker strokes, at any size.
+    The level REACH of such a map is the digit's outline; other levels are outlines of thinner or thicker strokes, sharp at any size.
     """
     import matplotlib
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return np.stack([_distance_map(folder / f"{name}.ttf", chr(zero + digit)) for name, zero in FONTS for digit in range(10)]
-                    ).reshape(len(FONTS), 10, 1, *2 * [round(ZOOM * (BOX + 2 * MARGIN))])
+    missing = {f"{name}.ttf" for name, _ in FONTS if not (folder / f"{name}.ttf").is_file()}
+    if missing:
+        raise FileNotFoundError(f"glyphs: matplotlib's fonts {', '.join(sorted(missing))} are not in {folder}; install matplotlib by pip, "
+                                "which brings them, or use another set, such as digits")
+    return np.stack([[[_distance_map(folder / f"{name}.ttf", chr(zero + digit))] for digit in range(10)] for name, zero in FONTS])
 
 
 def _distance_map(path, character):
@@ -76,11 +81,9 @@ def _drawn(path, character):
     font = ImageFont.truetype(path, 100 * box / max(right - left, bottom - top), layout_engine=basic)
     image = Image.new("L", (side, side))
     left, top, right, bottom = font.getbbox(character)
-    at = (side - right - left) // 2, (side - bottom - top) // 2
-    ImageDraw.Draw(image).text(at, character, fill=255, font=font)
+    ImageDraw.Draw(image).text(((side - right - left) // 2, (side - bottom - top) // 2), character, fill=255, font=font)
     ink = np.asarray(image) > 127
-    off = np.round(np.argwhere(ink).mean(0) - (side - 1) / 2).astype(int)
-    return np.roll(ink, -off, (0, 1))
+    return np.roll(ink, np.round((side - 1) / 2 - np.argwhere(ink).mean(0)).astype(int), (0, 1))
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
