@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kernels import jit
+from scratchnn import data
 from scratchnn.data.glyphs import BOX, FONTS, SIDE, _distance_maps, glyphs
 
 
@@ -67,7 +68,7 @@ def test_digits_can_be_told_apart(digits):
 def test_seventy_thousand_in_seconds():
     glyphs(10, 10)                                                   # kernels compiled, typefaces drawn
     began = time.process_time()
-    digits = glyphs()
+    digits = data.load("glyphs")
     assert time.process_time() - began < 20                          # about 3 s of two cores
     assert len(digits.train_x) == 60_000 and len(digits.test_x) == 10_000
     np.testing.assert_array_equal(np.bincount(digits.train_y), 6000)

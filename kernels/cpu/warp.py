@@ -9,7 +9,7 @@ from kernels import jit
 from kernels.cpu.matmul import matmul
 from kernels.jit import inner, like, parallel_for
 
-TRUNCATE = 4       # standard deviations after which a Gaussian counts as zero
+TRUNCATE = 4       # standard deviations after which a Gaussian counts as zero, as in scipy.ndimage
 
 
 # ---- warp -----------------------------------------------------------------------------------------------------------
@@ -127,9 +127,8 @@ def gaussian_blur(x, sigma):
     Of independent standard normals it makes a smooth random field, whose standard deviation is about 1 / (2 sqrt(pi) sigma):
     times a strength, the displacement of an elastic distortion (Simard, Steinkraus & Platt 2003, section 2).
 
-    Along each axis a product with a matrix: of more FLOPs, 2 (H + W) a pixel, than a sum over neighbours, but faster, as a matrix
-    product runs at the machine's limit and planes are small. ValueError unless sigma is above 0 and
-    finite, TypeError for planes that are not float32 or float64.
+    Along each axis a product with a matrix: more FLOPs, 2 (H + W) a pixel, than a sum over neighbours needs, but a matrix product
+    runs near the machine's limit. ValueError unless sigma is above 0 and finite, TypeError for other planes than float32 and float64.
     """
     if not 0 < sigma < math.inf:
         raise ValueError(f"gaussian_blur: sigma must be above 0 and finite, got {sigma}")

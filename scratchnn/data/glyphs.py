@@ -12,7 +12,8 @@ from scratchnn.data.dataset import DataSet
 from scratchnn.data.generated import generated
 from scratchnn.ops.sampling import rand, randint, randn
 
-# The fonts that come with matplotlib and have digits, each with the code of its 0. STIXGeneral holds several sets of digits.
+# The fonts that come with matplotlib and have digits, each with the code of its 0. STIXGeneral holds several sets of digits; cmex10,
+# cmsy10 and LastResortHE have other signs in their place.
 FONTS = [*((name, ord("0")) for name in (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique",
     "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique",
