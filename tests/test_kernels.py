@@ -121,8 +121,15 @@ def optimizer_arguments(rng, floats, N, D, x, g):
             "squared_norms": [(params,), ([],)], "scale": [(params, 0.5)]}
 
 
+def warp_arguments(rng, floats, N, D, x, g):
+    pictures, near, far = floats(N, 2, D, 3), floats(N, 2, 3), 9 * floats(N, 2, 3)
+    return {"warp": [(pictures, near), (pictures, near, floats(N, 2, D, 3)), (pictures, far, floats(N, 2, 4, 7), (4, 7))],
+            "gaussian_blur": [(pictures, 0.3), (pictures, 1.5), (x, 4)]}
+
+
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
-             "norm": norm_arguments, "embedding": embedding_arguments, "random": random_arguments, "optimizer": optimizer_arguments}
+             "norm": norm_arguments, "embedding": embedding_arguments, "random": random_arguments, "optimizer": optimizer_arguments,
+             "warp": warp_arguments}
 
 
 # ---- running and comparing ------------------------------------------------------------------------------------------

@@ -82,3 +82,4 @@ from kernels.cpu.reduce import (
     var,
 )
 from kernels.cpu.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from kernels.cpu.warp import gaussian_blur, warp

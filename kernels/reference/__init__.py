@@ -82,3 +82,4 @@ from kernels.reference.reduce import (
     var,
 )
 from kernels.reference.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from kernels.reference.warp import gaussian_blur, warp

@@ -8,7 +8,9 @@ import numpy as np
 
 from kernels import config
 from scratchnn.data.dataset import DataSet
+from scratchnn.data.glyphs import glyphs
 from scratchnn.data.idx import read_idx
+from scratchnn.data.toys import grid, moons, ring, swiss_roll
 
 DIGITS = tuple("0123456789")
 MNIST_FILES = {"train_x": "train-images-idx3-ubyte.gz", "train_y": "train-labels-idx1-ubyte.gz",
@@ -61,7 +63,7 @@ def _labelled(name, parts, white):
     return DataSet(name, **pictures, **labels, classes=DIGITS, shape=pictures["train_x"].shape[1:])
 
 
-SETS = {"digits": digits, "mnist": mnist}
+SETS = {"digits": digits, "mnist": mnist, "glyphs": glyphs, "moons": moons, "swiss-roll": swiss_roll, "ring": ring, "grid": grid}
 
 
 def load(name: str) -> DataSet:
