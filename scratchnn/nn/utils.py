@@ -57,7 +57,7 @@ def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
     neural networks from overfitting", section 5.1. Changes the weight in place, without history, and returns it.
     """
     slices = np.moveaxis(weight.array, dim, 0)
-    norms = np.sqrt(np.square(slices, dtype=np.float64).sum(axis=tuple(range(1, slices.ndim))))
+    norms = np.sqrt(kernels.sum(kernels.mul(slices, slices), tuple(range(1, slices.ndim))))
     above = norms > max_norm
     if above.any():
         factors = (max_norm / norms[above]).astype(weight.dtype)
