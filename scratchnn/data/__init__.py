@@ -1,7 +1,16 @@
 """Data sets, ready as arrays, and the loader that cuts them into batches."""
 
-from scratchnn.data.dataset import DataSet
-from scratchnn.data.images import SETS, digits, load, mnist
+from scratchnn.data.arrays import array_file
+from scratchnn.data.cifar import cifar10, cifar10_subset
+from scratchnn.data.dataset import DataError, DataSet
+from scratchnn.data.download import DownloadError, fetch
+from scratchnn.data.folder import folder
+from scratchnn.data.images import digits, fashion_mnist, mnist
 from scratchnn.data.loader import DataLoader
+from scratchnn.data.sets import FILES, SETS, load
+from scratchnn.data.table import Table, csv_file
+from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
 
-__all__ = ["SETS", "DataLoader", "DataSet", "digits", "load", "mnist"]
+__all__ = ["FILES", "SETS", "DataError", "DataLoader", "DataSet", "DownloadError", "Table", "Text", "array_file", "cifar10",
+           "cifar10_subset", "csv_file", "digits", "fashion_mnist", "fetch", "folder", "load", "mnist", "ptb", "python_docs",
+           "text_file", "tinyshakespeare"]
