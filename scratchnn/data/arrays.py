@@ -64,6 +64,10 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
                 with archive.open(member) as file:
                     arrays[member.filename.removesuffix(".npy")] = _read_npy(file, member.file_size)
             return arrays
+    except OSError as fault:
+        if fault.filename is not None:
+            raise
+        raise DataError(f"{path}: not a sound .npz file: {fault}") from None
     except BROKEN as fault:
         raise DataError(f"{path}: not a sound .npy or .npz file: {fault or type(fault).__name__}") from None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kernels import config
-from scratchnn.data.dataset import DataError, DataSet
+from scratchnn.data.dataset import DataError, DataSet, read_bytes
 from scratchnn.data.download import fetch
 from scratchnn.data.images import labelled
 
@@ -47,11 +47,10 @@ def cifar10_subset() -> DataSet:
 
 def read_cifar(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """(pictures (N, 3, 32, 32), labels (N,)), both uint8, of a file of records. Raises DataError naming file and fault."""
-    size = Path(path).stat().st_size
-    if not size or size % RECORD or size > LARGEST:
-        raise DataError(f"{path}: {size:,} bytes are not 1 to {LARGEST // RECORD:,} records of {RECORD:,} bytes: truncated or another "
-                        "kind of file")
-    records = np.fromfile(path, np.uint8).reshape(-1, RECORD)
+    content = read_bytes(path, LARGEST)
+    if not content or len(content) % RECORD:
+        raise DataError(f"{path}: {len(content):,} bytes are not one or more records of {RECORD:,} bytes: truncated or another kind of file")
+    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
     labels = records[:, 0]
     if labels.max() >= len(CLASSES):
         raise DataError(f"{path}: record {labels.argmax()} has label {labels.max()}, labels are 0 to {len(CLASSES) - 1}")

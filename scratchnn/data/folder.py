@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from scratchnn.data.dataset import LARGEST, DataError, DataSet, split
+from scratchnn.data.dataset import LARGEST, DataError, DataSet, read_bytes, split
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")   # those of Pillow that are plain pictures; EPS would run a program
+FILE_LIMIT = 1 << 28                                     # bytes of a picture's file
 SHOWN = 10                                               # lines of the report of what was skipped
 
 
@@ -53,14 +54,14 @@ def read_picture(path: str | Path, size: int | None = None) -> np.ndarray:
     Raises DataError naming file and fault, for pictures beyond Pillow's limit of pixels too.
     """
     from PIL import Image, ImageOps
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise DataError(f"{path}: not a file")
+    content = io.BytesIO(read_bytes(path, FILE_LIMIT))           # from a file, Pillow allocates what a damaged PNG announces: 4 GB
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                image = _colours(ImageOps.exif_transpose(image))
+            with Image.open(content, formats=FORMATS) as image:
+                ImageOps.exif_transpose(image, in_place=True)
+                image = _colours(image)
         if size is not None:
             image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     except Image.UnidentifiedImageError:
@@ -74,7 +75,7 @@ def _colours(image):
     """The picture in RGB. Pillow would cut 16-bit grey values off at 255, and show what lies under transparent parts."""
     from PIL import Image
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

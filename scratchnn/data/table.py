@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scratchnn.data.dataset import LARGEST, DataError, DataSet, split
+from scratchnn.data.dataset import LARGEST, DataError, DataSet, read_bytes, split
 
-FILE_LIMIT = 1 << 28     # bytes; as text in Python, a table takes several times the size of its file
+FILE_LIMIT = 1 << 27     # bytes; as text in Python, a table takes ten times the size of its file and more
 CATEGORIES = 256         # in a column; one with more different texts is a name or a sentence
 MISSING = frozenset(("", "?", "na", "n/a", "nan", "null", "none", "-"))   # in any case
 DELIMITERS = ",;\t|"
@@ -108,8 +108,7 @@ def csv_file(path: str | Path, target: str | None = None, skip: str = "", header
 
     target     name of the column that holds the classes; without one, the examples have no labels
     skip       names of columns to leave out, separated by commas
-    header     whether the first line has names of columns. None: it has if its fields are all there, all different, and no
-               numbers. Columns without a name are called column1, column2, ...
+    header     whether the first line has names of columns. None: it has if its fields are all there and no numbers. Columns without a name are called column1, column2, ...
     delimiter  a character or one of comma, semicolon, tab, pipe, space. None: the one that cuts the first lines into equally many
     encoding   as Python names it. None: what a byte order mark says, otherwise UTF-8, or Windows-1252 for what is not UTF-8
     test       share of the rows that is set apart for the test, of each class as much
@@ -160,15 +159,13 @@ def read_csv(path: str | Path, header: bool | None = None, delimiter: str | None
     if len(rows) < 2:
         raise DataError(f"{path}: {len(rows)} rows of data, at least 2 are needed")
     if len(set(names)) < len(names):
-        raise DataError(f"{path}: two columns are called {next(name for name in names if names.count(name) > 1)!r}")
+        raise DataError(f"{path}: two columns are called {next(name for name in names if names.count(name) > 1)!r}; if the first "
+                        "line has no names, say header=no")
     return names, rows
 
 
 def _text(path, encoding):
-    with open(path, "rb") as file:
-        content = file.read(FILE_LIMIT + 1)
-    if len(content) > FILE_LIMIT:
-        raise DataError(f"{path}: more than {FILE_LIMIT:,} bytes, the most that is read as a table; .npy files may be larger")
+    content = read_bytes(path, FILE_LIMIT)
     encodings = [encoding] if encoding else [name for mark, name in MARKS.items() if content.startswith(mark)] or ["utf-8", "cp1252"]
     for name in encodings:
         try:
@@ -197,7 +194,7 @@ def _delimiter(text):
 
 
 def _is_header(fields):
-    return len(set(fields)) == len(fields) and all(not _is_missing(field) and _number(field) is None for field in fields)
+    return all(not _is_missing(field) and _number(field) is None for field in fields)
 
 
 def _is_missing(field):

@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from scratchnn.data.dataset import DataError
+from scratchnn.data.dataset import DataError, read_bytes
 from scratchnn.data.download import fetch
 
 LARGEST = 1 << 28   # bytes; a text is held in memory several times over on its way to a model
@@ -57,10 +57,7 @@ def text_file(path: str | Path) -> Text:
 
 def read_text(path: str | Path) -> str:
     """The content of a UTF-8 file, with or without a byte order mark, its line ends as "\\n". Raises DataError, OSError."""
-    with open(path, "rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise DataError(f"{path}: more than {LARGEST:,} bytes, the most that is read as text")
+    content = read_bytes(path, LARGEST)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
