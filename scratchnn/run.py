@@ -301,7 +301,10 @@ class Run:
                 raise
             finally:
                 self._earlier, self._started = self.seconds, None
-                self._write_log()
+                try:
+                    self._write_log()
+                except OSError as error:         # a full disk: not to be raised over what ended the loop
+                    print(f"the end of the log is missing: {error}", file=sys.stderr)
 
     def _end_step(self):
         self.step += 1

@@ -287,13 +287,14 @@ def test_bombs(tmp_path):
 
 def test_programs_are_no_pictures(tmp_path):
     """Pillow would hand an EPS file to Ghostscript, which runs it."""
-    (tmp_path / "program.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe%touch hacked) (w) file\n")
+    (tmp_path / "program.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(%pipe%touch hacked) (w) file\n")
     assert "not a picture" in str(outcome(read_picture, tmp_path / "program.eps"))
 
 
 @pytest.mark.parametrize(("text", "fault"), [
     ("", "0 rows"), ("a,b\n", "0 rows"), ("a,b\n1,2\n", "1 rows"), ("a,b\n1,2\n3\n", "line 3: 1 fields where the first line has 2"),
-    ("a,a\n" + "1,2\n" * 9, "two columns are called 'a'"), ('a,b\n1,"2\n3,4\n', "line 3: unexpected end"), ("a,b\n" + "1,inf\n" * 9, "not finite"),
+    ("a,a\n" + "1,2\n" * 9, "two columns are called 'a'"), ('a,b\n1,"2\n3,4\n', "line 3: unexpected end"),
+    ("a,b\n" + "1,inf\n" * 9, "not finite"),
     ("a,b\n1,1e999\n2,3\n3,4\n4,5\n5,6\n", "not finite"), ("a,b\n1,\n2,\n3,\n4,\n5,\n", "'b' has no value"), ("a,b\n\0,1\n2,3\n", "is NUL"),
     ("a,b\n" + "".join(f"name{i},{i}\n" for i in range(300)), "300 different texts.*skip=a"),
     ("a,b\n1," + "x" * 200_000 + "\n2,3\n", "field larger than field limit")])
@@ -333,8 +334,8 @@ def test_archives_write_nothing_elsewhere(tmp_path):
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     (tmp_path / "victim").write_text("untouched")
-    extra = [("../../victim", tarfile.REGTYPE, ""), (str(tmp_path / "victim"), tarfile.REGTYPE, ""), ("top/../../victim", tarfile.REGTYPE, ""),
-             ("top/c.bin", tarfile.SYMTYPE, "../../victim"), ("top/d.bin", tarfile.LNKTYPE, "../../victim"), ("top/e.bin", tarfile.FIFOTYPE, "")]
+    extra = [(name, tarfile.REGTYPE, "") for name in ("../../victim", str(tmp_path / "victim"), "top/../../victim")]
+    extra += [("top/c.bin", kind, "../../victim") for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE)]
     (folder / "archive.tar.gz").write_bytes(tar_gz(*extra))
     assert outcome(unpack, folder / "archive.tar.gz") is None
     assert (tmp_path / "victim").read_text() == "untouched" and sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "victim"]

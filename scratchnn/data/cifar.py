@@ -49,7 +49,8 @@ def read_cifar(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """(pictures (N, 3, 32, 32), labels (N,)), both uint8, of a file of records. Raises DataError naming file and fault."""
     content = read_bytes(path, LARGEST)
     if not content or len(content) % RECORD:
-        raise DataError(f"{path}: {len(content):,} bytes are not one or more records of {RECORD:,} bytes: truncated or another kind of file")
+        raise DataError(f"{path}: {len(content):,} bytes are not one or more records of {RECORD:,} bytes: truncated, or another kind "
+                        "of file")
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
     labels = records[:, 0]
     if labels.max() >= len(CLASSES):

@@ -108,7 +108,8 @@ def csv_file(path: str | Path, target: str | None = None, skip: str = "", header
 
     target     name of the column that holds the classes; without one, the examples have no labels
     skip       names of columns to leave out, separated by commas
-    header     whether the first line has names of columns. None: it has if its fields are all there and no numbers. Columns without a name are called column1, column2, ...
+    header     whether the first line has names of columns. None: it has if its fields are all there and no numbers. Columns
+               without a name are called column1, column2, ...
     delimiter  a character or one of comma, semicolon, tab, pipe, space. None: the one that cuts the first lines into equally many
     encoding   as Python names it. None: what a byte order mark says, otherwise UTF-8, or Windows-1252 for what is not UTF-8
     test       share of the rows that is set apart for the test, of each class as much
