@@ -35,6 +35,7 @@ import numpy as np
 from scratchnn import checkpoint
 from scratchnn.checkpoint import CheckpointError
 from scratchnn.data.dataset import DataError
+from scratchnn.data.files import writing
 from scratchnn.debug import find_nonfinite
 from scratchnn.device import Device
 from scratchnn.metrics.record import append_results
@@ -334,7 +335,7 @@ class Run:
     def _write_log(self):
         """Force the lines of the log to the disk; the size of the file."""
         self.out.mkdir(parents=True, exist_ok=True)
-        with open(self._log_path, self._log_mode, encoding="utf-8") as file:
+        with writing(self._log_path, self._log_mode, encoding="utf-8") as file:
             file.writelines(self._lines)
             file.flush()
             os.fsync(file.fileno())

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from kernels import config
-from scratchnn.data.dataset import DataError, DataSet, read_bytes
+from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.download import fetch
+from scratchnn.data.files import read_bytes
 from scratchnn.data.images import labelled
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,20 +66,6 @@ class DataSet:
             raise DataError(f"{self.name}: a classifier needs labels of at least two classes, and this has {len(self.classes)}. Labels "
                             "are: the column that csv:FILE?target=COLUMN names, y in an .npz, the subfolders of folder:DIR")
         return self
-
-
-def read_bytes(path: str | Path, limit: int) -> bytes:
-    """The content of a file of at most `limit` bytes. Raises DataError for a larger one, and for what is no file (a pipe, a device)."""
-    with open(path, "rb", opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            fault = f"{status.st_size:,} bytes, more than the limit of {limit:,}" if stat.S_ISREG(status.st_mode) else "not a regular file"
-            raise DataError(f"{path}: {fault}")
-        return file.read()
-
-
-def _without_waiting(path, flags):
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))   # a pipe without a writer would wait for one
 
 
 def split(name: str, count: int, share: float, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

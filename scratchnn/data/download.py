@@ -23,6 +23,7 @@ from pathlib import Path
 
 from kernels import config
 from scratchnn.data.dataset import DataError
+from scratchnn.data.files import writing
 from scratchnn.data.sources import SOURCES, Archive, File, Source
 
 CHUNK = 1 << 16
@@ -127,7 +128,7 @@ def _transfer(url, part, file: File):
     if have < file.size:
         with _opened(url, have) as response:
             have = have if response.status == 206 else 0         # 200: the server sends all, from the beginning
-            with _writing(part, "ab" if have else "wb") as out, \
+            with writing(part, "ab" if have else "wb") as out, \
                     tqdm(desc=file.name, total=file.size, initial=have, unit="B", unit_scale=True, disable=None) as bar:
                 while have <= file.size and (chunk := _read(response)):
                     out.write(chunk)
@@ -165,18 +166,6 @@ def _read(response):
         return response.read(CHUNK)
     except (OSError, http.client.HTTPException):                 # what came before stays in the part
         return b""
-
-
-@contextlib.contextmanager
-def _writing(path, mode):
-    """An open file, whose errors (a full disk) name it."""
-    try:
-        with open(path, mode) as file:
-            yield file
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _size(path):
@@ -217,6 +206,6 @@ def _member(name, archive):
 def _extract(tar, member, name, archive, folder):
     if member.size > archive.largest:
         raise DataError(f"{tar.name}: {member.name} announces {member.size:,} bytes, more than the {archive.largest:,} expected")
-    with tar.extractfile(member) as content, _writing(folder / name, "wb") as out:
+    with tar.extractfile(member) as content, writing(folder / name, "wb") as out:
         shutil.copyfileobj(content, out)
     return name

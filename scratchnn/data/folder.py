@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scratchnn.data.dataset import LARGEST, DataError, DataSet, read_bytes, split
+from scratchnn.data.dataset import LARGEST, DataError, DataSet, split
+from scratchnn.data.files import read_bytes
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")   # those of Pillow that are plain pictures; EPS would run a program
 FILE_LIMIT = 1 << 28                                     # bytes of a picture's file

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scratchnn.data.dataset import LARGEST, DataError, DataSet, read_bytes, split
+from scratchnn.data.dataset import LARGEST, DataError, DataSet, split
+from scratchnn.data.files import read_bytes
 
 FILE_LIMIT = 1 << 27     # bytes; as text in Python, a table takes ten times the size of its file and more
 CATEGORIES = 256         # in a column; one with more different texts is a name or a sentence

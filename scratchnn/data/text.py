@@ -6,8 +6,9 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from scratchnn.data.dataset import DataError, read_bytes
+from scratchnn.data.dataset import DataError
 from scratchnn.data.download import fetch
+from scratchnn.data.files import read_bytes
 
 LARGEST = 1 << 28   # bytes; a text is held in memory several times over on its way to a model
 
