@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from importlib import resources
 
 import numpy as np
@@ -58,6 +60,12 @@ def _idx(name, classes):
 def labelled(name: str, train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, white: int,
              classes: tuple[str, ...]) -> DataSet:
     """A DataSet from uint8 pictures (N, C, H, W), `white` being their largest value, and labels (N,) of any integer type."""
-    pictures = [np.divide(x, np.float32(white), dtype=np.float32) for x in (train_x, test_x)]
+    pictures = [np.divide(x, np.float32(white), out=_in_small_pages(x.shape)) for x in (train_x, test_x)]
     labels = [y.astype(np.int64) for y in (train_y, test_y)]
     return DataSet(name, pictures[0], labels[0], pictures[1], labels[1], classes, pictures[0].shape[1:])
+
+
+def _in_small_pages(shape):
+    """An array of float32. NumPy would ask for pages of 2 MB, and where the system has to find them first, as a virtual machine often
+    has, MNIST took 0.65 s to load instead of 0.3."""
+    return np.frombuffer(mmap.mmap(-1, 4 * math.prod(shape)), np.float32).reshape(shape)
