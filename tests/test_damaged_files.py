@@ -341,6 +341,24 @@ def test_archives_write_nothing_elsewhere(tmp_path):
     assert (tmp_path / "victim").read_text() == "untouched" and sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "victim"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
+@pytest.mark.parametrize("name", [name for name in CASES if not name.endswith((".safetensors", ".tar.gz"))])
+def test_what_is_no_file(name, tmp_path):
+    """A pipe that nobody writes to, a device without an end, a folder, a link to itself."""
+    path, read = tmp_path / name, CASES[name][2]
+    os.mkfifo(path)
+    assert "not a regular file" in str(outcome(read, path))
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert "not a regular file" in str(outcome(read, path))
+    path.unlink()
+    path.symlink_to(name)
+    assert isinstance(outcome(read, path), OSError)
+    path.unlink()
+    path.mkdir()
+    assert isinstance(outcome(read, path), OSError)
+
+
 # ---- folders ------------------------------------------------------------------------------------------------------------
 
 def pictures_in(folder, count=5):
@@ -365,7 +383,7 @@ def test_folders_with_loops_pipes_and_depth(tmp_path):
         deep = deep / "deeper"
     deep.mkdir(parents=True)
     with pytest.warns(UserWarning, match="10 pictures read, 6 files skipped") as report:
-        found = data.folder(root, size=8)
+        found = data.picture_folder(root, size=8)
     assert found.classes == ("cats", "dogs") and len(found.train_x) + len(found.test_x) == 10
     for name in ("loop", "deeper", "itself.png", "gone.png", "zero.png", "pipe.png"):
         assert name in str(report[0].message)
@@ -373,11 +391,11 @@ def test_folders_with_loops_pipes_and_depth(tmp_path):
 
 def test_folders_without_pictures(tmp_path):
     with pytest.raises(DataError, match="0 pictures found"):
-        data.folder(tmp_path)
+        data.picture_folder(tmp_path)
     (tmp_path / "a.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"0 pictures found.*\n.*a\.png: not a picture"):
-        data.folder(tmp_path)
+        data.picture_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        data.folder(tmp_path / "nowhere")
+        data.picture_folder(tmp_path / "nowhere")
     with pytest.raises(DataError, match="exceed the limit"):
-        data.folder(pictures_in(tmp_path / "many", 30), size=4096)
+        data.picture_folder(pictures_in(tmp_path / "many", 30), size=4096)

@@ -121,6 +121,25 @@ def test_a_range_that_begins_elsewhere_is_not_taken(server, tmp_path):
     assert files(tmp_path) == WHOLE
 
 
+def test_a_server_of_parts_only(server, tmp_path):
+    server.files["/mirror/toy.bin"] = CONTENT
+
+    def part(handler):
+        if "mirror" in handler.path:
+            return handler.answer()
+        handler.send_response(206)
+        handler.send_header("Content-Range", "bytes 5-9/120")
+        handler.end_headers()
+        handler.wfile.write(CONTENT[5:10])
+    server.behave = part
+    for before in (0, 50):
+        (tmp_path / "toy").mkdir(exist_ok=True)
+        (tmp_path / "toy" / "toy.bin.part").write_bytes(CONTENT[:before])
+        fetch("toy")
+        assert files(tmp_path) == WHOLE
+        (tmp_path / "toy" / "toy.bin").unlink()
+
+
 @pytest.mark.parametrize("wrong", [bytes(120), CONTENT[:-1] + b"x", CONTENT + b"x", b"<html>no such page</html>", b""])
 def test_a_wrong_file_never_gets_the_right_name(server, tmp_path, wrong):
     server.files["/data/toy.bin"] = wrong

@@ -42,6 +42,7 @@ def test_a_table_and_back(tmp_path):
     (b"\n\na , b\n\n1 , 2\n\n3, 4\n", {}, ["a", "b"], ["1", "2"]),
     (b"a b\n1 2\n3 4\n", {"delimiter": "space"}, ["a", "b"], ["1", "2"]),
     (b'a,b\r\n"1\r\n2","say ""so"""\r\n3,4\r\n', {}, ["a", "b"], ["1\r\n2", 'say "so"']),
+    (b"a;b\n" + b"1;2\n" * 18 + b'3;"4,\n5;"\n6;7\n', {}, ["a", "b"], ["1", "2"]),
     ("\ufeffä,b\n1,ü\n3,4\n".encode(), {}, ["ä", "b"], ["1", "ü"]),
     ("ä,b\n1,ü\n3,4\n".encode("utf-16"), {}, ["ä", "b"], ["1", "ü"]),
     ("ä,b\n1,€\n3,4\n".encode("cp1252"), {}, ["ä", "b"], ["1", "€"]),
@@ -137,7 +138,7 @@ def test_folders_of_pictures(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.warns(UserWarning, match=r"21 pictures read, 3 files skipped:(.|\n)*notes.txt: lies beside(.|\n)*empty: no file"
                                          r"(.|\n)*broken.png: not a sound picture"):
-        assert data.folder(tmp_path, size=8).classes == ("cats", "dogs")
+        assert data.picture_folder(tmp_path, size=8).classes == ("cats", "dogs")
 
 
 def test_pictures_as_they_are_meant(tmp_path):

@@ -4,7 +4,7 @@ from scratchnn.data.arrays import array_file
 from scratchnn.data.cifar import cifar10, cifar10_subset
 from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.download import DownloadError, fetch
-from scratchnn.data.folder import folder
+from scratchnn.data.folder import picture_folder
 from scratchnn.data.images import digits, fashion_mnist, mnist
 from scratchnn.data.loader import DataLoader
 from scratchnn.data.sets import FILES, SETS, load
@@ -12,5 +12,5 @@ from scratchnn.data.table import Table, csv_file
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
 
 __all__ = ["FILES", "SETS", "DataError", "DataLoader", "DataSet", "DownloadError", "Table", "Text", "array_file", "cifar10",
-           "cifar10_subset", "csv_file", "digits", "fashion_mnist", "fetch", "folder", "load", "mnist", "ptb", "python_docs",
+           "cifar10_subset", "csv_file", "digits", "fashion_mnist", "fetch", "load", "mnist", "picture_folder", "ptb", "python_docs",
            "text_file", "tinyshakespeare"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from scratchnn.data.dataset import LARGEST, DataError, DataSet, split
+from scratchnn.data.files import open_regular
 
 KERAS = {"x_train": "train_x", "y_train": "train_y", "x_test": "test_x", "y_test": "test_y"}
 BROKEN = (ValueError, EOFError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError, OverflowError, TypeError, KeyError,
@@ -52,24 +53,30 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     What a header announces is held against the size of the file before anything is allocated. Raises DataError, OSError.
     """
     try:
-        if not zipfile.is_zipfile(path):
-            with open(path, "rb") as file:
-                return {"x": _read_npy(file, os.fstat(file.fileno()).st_size)}
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-            if sum(member.file_size for member in members) > LARGEST:
-                raise DataError(f"its arrays announce more than the limit of {LARGEST:,} bytes")
-            arrays = {}
-            for member in members:
-                with archive.open(member) as file:
-                    arrays[member.filename.removesuffix(".npy")] = _read_npy(file, member.file_size)
-            return arrays
+        with open_regular(path) as file:
+            if zipfile.is_zipfile(file):
+                return _read_npz(file)
+            file.seek(0)
+            return {"x": _read_npy(file, os.fstat(file.fileno()).st_size)}
     except OSError as fault:
         if fault.filename is not None:
             raise
         raise DataError(f"{path}: not a sound .npz file: {fault}") from None
     except BROKEN as fault:
         raise DataError(f"{path}: not a sound .npy or .npz file: {fault or type(fault).__name__}") from None
+
+
+def _read_npz(file):
+    """The arrays in a zip file of .npy files."""
+    with zipfile.ZipFile(file) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+        if sum(member.file_size for member in members) > LARGEST:
+            raise DataError(f"its arrays announce more than the limit of {LARGEST:,} bytes")
+        arrays = {}
+        for member in members:
+            with archive.open(member) as content:
+                arrays[member.filename.removesuffix(".npy")] = _read_npy(content, member.file_size)
+        return arrays
 
 
 def _read_npy(file, size):

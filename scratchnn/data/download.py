@@ -126,16 +126,15 @@ def _transfer(url, part, file: File):
     from tqdm import tqdm
     have = _size(part)
     if have < file.size:
-        with _opened(url, have) as response:
-            have = have if response.status == 206 else 0         # 200: the server sends all, from the beginning
-            with writing(part, "ab" if have else "wb") as out, \
-                    tqdm(desc=file.name, total=file.size, initial=have, unit="B", unit_scale=True, disable=None) as bar:
-                while have <= file.size and (chunk := _read(response)):
-                    out.write(chunk)
-                    have += len(chunk)
-                    bar.update(len(chunk))
-                out.flush()
-                os.fsync(out.fileno())
+        response, have = _opened(url, have)
+        with response, writing(part, "ab" if have else "wb") as out, \
+                tqdm(desc=file.name, total=file.size, initial=have, unit="B", unit_scale=True, disable=None) as bar:
+            while have <= file.size and (chunk := _read(response)):
+                out.write(chunk)
+                have += len(chunk)
+                bar.update(len(chunk))
+            out.flush()
+            os.fsync(out.fileno())
     if have < file.size:
         raise _Refused(f"the connection ended after {have:,} of {file.size:,} bytes")
     if have > file.size or _sha256(part) != file.sha256:
@@ -144,7 +143,7 @@ def _transfer(url, part, file: File):
 
 
 def _opened(url, have):
-    """The response to a request for what follows the first `have` bytes."""
+    """(the response to a request for what follows the first `have` bytes, the byte at which it begins: `have`, or 0)."""
     headers = {"User-Agent": "scratchnn", "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
@@ -155,10 +154,14 @@ def _opened(url, have):
             raise _Refused(f"HTTP {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
         raise _Refused(str(getattr(error, "reason", error)) or type(error).__name__) from None
-    if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-        response.close()
+    if response.status != 206:
+        return response, 0
+    if have and response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        return response, have
+    response.close()
+    if have:
         return _opened(url, 0)
-    return response
+    raise _Refused("it sent a part where the whole file was asked for")
 
 
 def _read(response):

@@ -12,18 +12,26 @@ from typing import IO
 from scratchnn.data.dataset import DataError
 
 
-def read_bytes(path: str | Path, limit: int) -> bytes:
-    """The content of a file of at most `limit` bytes. Raises DataError for a larger one, and for what is no file (a pipe, a device)."""
-    with open(path, "rb", opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            fault = f"{status.st_size:,} bytes, more than the limit of {limit:,}" if stat.S_ISREG(status.st_mode) else "not a regular file"
-            raise DataError(f"{path}: {fault}")
-        return file.read()
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Open a file to be read. Raises DataError for a pipe, which may never end or begin, a device and a folder; OSError."""
+    file = open(path, "rb", opener=_without_waiting)             # noqa: SIM115 (the caller's to close)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DataError(f"{path}: not a regular file")
+    return file
 
 
 def _without_waiting(path, flags):
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))   # a pipe without a writer would wait for one
+
+
+def read_bytes(path: str | Path, limit: int) -> bytes:
+    """The content of a file of at most `limit` bytes. Raises DataError for a larger one, OSError."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise DataError(f"{path}: {size:,} bytes, more than the limit of {limit:,}")
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ FILE_LIMIT = 1 << 28                                     # bytes of a picture's 
 SHOWN = 10                                               # lines of the report of what was skipped
 
 
-def folder(path: str | Path, size: int = 32, channels: int | None = None, test: float = 0.2) -> DataSet:
+def picture_folder(path: str | Path, size: int = 32, channels: int | None = None, test: float = 0.2) -> DataSet:
     """The pictures in a folder, scaled to size x size; what is too wide or too high is cut off at both ends alike.
 
     The classes are the subfolders that lie directly in it; without any, the pictures in the folder itself are taken, and have no

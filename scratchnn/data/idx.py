@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scratchnn.data.dataset import DataError
+from scratchnn.data.files import open_regular
 
 UINT8 = 8
 LARGEST = 1 << 30   # bytes; more than any published set, and a bound on what a hostile header can make us read
@@ -27,7 +28,7 @@ def read_idx(path: str | Path, shape: tuple[int | None, ...]) -> np.ndarray:
     beyond the announced size.
     """
     try:
-        with gzip.open(path, "rb") as file:
+        with open_regular(path) as raw, gzip.open(raw, "rb") as file:
             dims = _header(file, shape)
             size = math.prod(dims)
             data = file.read(size + 1)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from scratchnn.data.arrays import array_file
 from scratchnn.data.cifar import cifar10, cifar10_subset
 from scratchnn.data.dataset import DataError, DataSet
-from scratchnn.data.folder import folder
+from scratchnn.data.folder import picture_folder
 from scratchnn.data.images import digits, fashion_mnist, mnist
 from scratchnn.data.table import csv_file
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
@@ -28,7 +28,7 @@ def _yes_or_no(text):
 FILES: dict[str, tuple[Callable[..., Any], dict[str, Callable]]] = {
     "csv": (csv_file, {"target": str, "skip": str, "header": _yes_or_no, "delimiter": str, "encoding": str, "test": float}),
     "npy": (array_file, {"test": float}),
-    "folder": (folder, {"size": int, "channels": int, "test": float}),
+    "folder": (picture_folder, {"size": int, "channels": int, "test": float}),
     "text": (text_file, {})}
 
 
@@ -36,7 +36,7 @@ def load(spec: str) -> DataSet | Text:
     """The data set that `spec` names: one of SETS, or a file of the user's.
 
     A file is given as KIND:PATH or KIND:PATH?option=value&option=value, as in "csv:people.csv?target=income&skip=name". The kinds
-    and their options are those of csv_file, array_file (npy: for .npy and .npz), folder and text_file; what has a
+    and their options are those of csv_file, array_file (npy: for .npy and .npz), picture_folder and text_file; what has a
     meaning of its own in such an address is written as %26 for & and %2B for +.
     Raises DataError, which lists what there is, for a name, kind or option that is not known.
     """

@@ -187,9 +187,10 @@ def _delimiter(text):
     best = (1, ",")
     for candidate in DELIMITERS:
         try:
-            counts = {len(row) for row in csv.reader(start, delimiter=candidate) if row}
+            rows = [row for row in csv.reader(start, delimiter=candidate) if row]
         except csv.Error:
             continue
+        counts = {len(row) for row in rows[:-1] or rows}         # the last one may go on in line 21
         if len(counts) == 1:
             best = max(best, (counts.pop(), candidate), key=lambda pair: pair[0])
     return best[1]
