@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from scratchnn.data.files import writing
 from scratchnn.tensor import Tensor
 
 FORMAT = "scratchnn checkpoint"
@@ -76,7 +77,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as file:
+        with writing(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

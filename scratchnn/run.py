@@ -1,6 +1,6 @@
 """Run: what a training loop needs around it, while the loop itself stays in the example, in plain sight.
 
-    args = arguments(__doc__, data=("digits", "mnist"), epochs=40, out="out/classify").parse_args()
+    args = arguments(__doc__, data=("digits", "mnist", "csv:"), epochs=40, out="out/classify").parse_args()
     run = Run(args, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader)
     for epoch in run.epochs(args.epochs):
         for x, y in run.batches(loader):
@@ -26,13 +26,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scratchnn import checkpoint
+from scratchnn.checkpoint import CheckpointError
+from scratchnn.data.dataset import DataError
+from scratchnn.data.files import writing
 from scratchnn.debug import find_nonfinite
 from scratchnn.device import Device
 from scratchnn.metrics.record import append_results
@@ -45,7 +48,7 @@ NOT_COMPARED = ("out", "resume", "device", "record", "save_every", "find_nan")  
 # ---- options ------------------------------------------------------------------------------------------------------------
 
 class Arguments(argparse.ArgumentParser):
-    """A parser whose --smoke replaces the defaults of other options; what is given explicitly still holds."""
+    """A parser whose --smoke replaces the defaults of other options; what is given explicitly still holds. Errors take one line."""
 
     def __init__(self, smoke: dict[str, Any], **options):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
@@ -56,6 +59,9 @@ class Arguments(argparse.ArgumentParser):
             self.set_defaults(**self.smoke)
         return super().parse_known_args(args, namespace)
 
+    def error(self, message):
+        self.exit(2, f"error: {message} (--help lists the options)\n")
+
 
 def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: int | None = None, steps: int | None = None,
               smoke: dict[str, Any] | None = None) -> Arguments:
@@ -63,13 +69,14 @@ def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: i
 
     description   the example's docstring, shown by --help
     out           default folder of everything that is written
-    data          names of the data sets that it can use, the default first
+    data          what it can use of data.SETS, the default first, and of data.FILES, with a colon: "csv:" for the user's tables
     epochs/steps  default length, of which an example has one or the other
     smoke         what --smoke sets, by option: a run of seconds, to see that everything works
     """
     parser = Arguments(smoke or {}, description=description)
     if data:
-        parser.add_argument("--data", choices=data, default=data[0], help=f"data set (default: {data[0]})")
+        parser.add_argument("--data", type=_one_of(data), default=data[0], metavar="NAME", help=f"{_choices(data)} (default: {data[0]}); "
+                            "README.md describes them, and options as in 'csv:people.csv?target=income&skip=name'")
     for name, default in (("epochs", epochs), ("steps", steps)):
         if default is not None:
             parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"how long to train (default: {default})")
@@ -84,11 +91,41 @@ def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: i
     return parser
 
 
+def _choices(data):
+    return ", ".join(name + "PATH" if name.endswith(":") else name for name in data)
+
+
+def _one_of(data):
+    """A check of --data against what an example can use; it returns what it is given."""
+    def check(spec):
+        kind, colon, _ = spec.partition(":")
+        if spec not in data and (not colon or kind + colon not in data):
+            raise argparse.ArgumentTypeError(f"{spec!r} is not known here; choose one of {_choices(data)}")
+        return spec
+    return check
+
+
 def _device(name):
     try:
         return Device(name)
     except (ValueError, RuntimeError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def start(main: Callable[[], None]) -> None:
+    """Run an example's main(). What a user can do about an error takes one line, `error: ...`, and the exit code 2, not a traceback.
+
+    Such are: a file that is missing, damaged or full of surprises (DataError, CheckpointError, OSError), a refused --resume, a full
+    disk, a loss that is not finite. Ctrl-C outside a training loop ends with the exit code 130.
+    """
+    try:
+        main()
+    except (DataError, CheckpointError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 # ---- the run ------------------------------------------------------------------------------------------------------------
@@ -103,7 +140,7 @@ class Run:
     In the folder args.out it keeps `checkpoint.safetensors` and `log.jsonl`, one line for each call of `log`. A new run sets the
     checkpoint of an earlier one aside as `previous.safetensors`.
     Attributes: `out` the folder, `step` the batches done, `epoch` the epochs done, `seconds` spent in the loop, over all
-    continuations. Raises ValueError if --resume finds a checkpoint of another configuration, CheckpointError if it is damaged.
+    continuations. Raises CheckpointError if --resume finds a checkpoint that is damaged, or of another configuration or other data.
     """
 
     def __init__(self, args: argparse.Namespace, **parts):
@@ -210,15 +247,18 @@ class Run:
         if set(state["parts"]) != set(self.parts):
             different.append(f"its parts were {', '.join(state['parts'])}, now {', '.join(self.parts)}")
         if different:
-            raise ValueError(f"{self._path} is of a run with another configuration: {'; '.join(different)}. Continue with the same "
-                             "options, or leave out --resume to start anew")
+            raise CheckpointError(f"{self._path} is of a run with another configuration: {'; '.join(different)}. Continue with the "
+                                  "same options, or leave out --resume to start anew")
         return state
 
     def _restore(self):
         """Take over the loaded checkpoint. It happens when the loop begins: what a program does before is the same each time."""
         state, self._restored = self._restored, None
         for name, part in self.parts.items():
-            part.load_state_dict(state["parts"][name])
+            try:
+                part.load_state_dict(state["parts"][name])
+            except (KeyError, ValueError, RuntimeError) as fault:
+                raise CheckpointError(f"{self._path} does not fit this run: {name}: {fault}") from None
         set_rng_state(state["random"])
         self.step, self.epoch, self._earlier = state["step"], state["epoch"], state["seconds"]
         self._saved_step = self.step
@@ -262,7 +302,10 @@ class Run:
                 raise
             finally:
                 self._earlier, self._started = self.seconds, None
-                self._write_log()
+                try:
+                    self._write_log()
+                except OSError as error:         # a full disk: not to be raised over what ended the loop
+                    print(f"the end of the log is missing: {error}", file=sys.stderr)
 
     def _end_step(self):
         self.step += 1
@@ -292,7 +335,7 @@ class Run:
     def _write_log(self):
         """Force the lines of the log to the disk; the size of the file."""
         self.out.mkdir(parents=True, exist_ok=True)
-        with open(self._log_path, self._log_mode, encoding="utf-8") as file:
+        with writing(self._log_path, self._log_mode, encoding="utf-8") as file:
             file.writelines(self._lines)
             file.flush()
             os.fsync(file.fileno())

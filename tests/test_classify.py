@@ -120,3 +120,52 @@ def advanced(folder, stopped_at):
 def test_another_configuration_is_refused(smoke):
     done = subprocess.run(example(smoke[0], "--resume", "--lr", "0.5"), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode and "lr was 0.005, now 0.5" in done.stderr
+
+
+# ---- the user's own data ------------------------------------------------------------------------------------------------
+
+def refused(out, *options):
+    done = subprocess.run(example(out, *options), capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Some of the digits as a table, as arrays, and as a folder of pictures."""
+    from PIL import Image
+    folder, digits = tmp_path_factory.mktemp("own"), data.digits()
+    x, y = digits.train_x[:500], digits.train_y[:500]
+    rows = "".join(",".join(f"{v:.4f}" for v in row.ravel()) + f",digit {label}\n" for row, label in zip(x, y, strict=True))
+    (folder / "digits.csv").write_text(",".join(f"pixel{i}" for i in range(64)) + ",what\n" + rows)
+    np.savez(folder / "digits.npz", x=x, y=y)
+    for i, (picture, label) in enumerate(zip(x, y, strict=True)):
+        (folder / "pictures" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * picture[0]).astype(np.uint8)).save(folder / "pictures" / str(label) / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("spec", "drawn"), [("csv:{}/digits.csv?target=what", PICTURES[:2]), ("npy:{}/digits.npz", PICTURES),
+                                             ("folder:{}/pictures?size=8", PICTURES)])
+def test_own_data(own, tmp_path, spec, drawn):
+    text = run(example(tmp_path, "--data", spec.format(own))).stdout
+    result = re.fullmatch(r"result: test_error=(\S+) seconds=\S+", text.splitlines()[-1])
+    assert result and float(result[1]) < 50                                    # of a smoke run on 400 examples; chance is 90
+    assert [name for name in PICTURES if (tmp_path / name).exists()] == list(drawn)
+
+
+def test_mistakes_of_users_take_a_line(own, tmp_path):
+    assert "has no column 'nothing'; its columns are pixel0" in refused(tmp_path, "--data", f"csv:{own}/digits.csv?target=nothing")
+    assert "a classifier needs labels" in refused(tmp_path, "--data", f"csv:{own}/digits.csv?skip=what")
+    assert "No such file or directory" in refused(tmp_path, "--data", f"npy:{own}/nothing.npy")
+    assert "cannot hold out 5000" in refused(tmp_path, "--validate", "5000")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_file_is_not_continued_with(own, tmp_path):
+    options = ("--data", f"npy:{tmp_path}/x.npz", "--resume")
+    with np.load(own / "digits.npz") as arrays:
+        np.savez(tmp_path / "x.npz", **arrays)
+        run(example(tmp_path / "out", *options))
+        np.savez(tmp_path / "x.npz", x=arrays["x"], y=arrays["y"][::-1])
+    assert "does not fit this run: loader: DataLoader: the state is of other data" in refused(tmp_path / "out", *options)

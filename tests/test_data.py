@@ -12,6 +12,7 @@ import pytest
 
 from kernels import config
 from scratchnn import data
+from scratchnn.data.dataset import DataError, DataSet, split
 from scratchnn.data.idx import read_idx
 from scratchnn.random import Generator
 
@@ -36,20 +37,18 @@ def test_hold_out():
         digits.hold_out(1438)
 
 
-def test_unknown_set_lists_the_known():
-    with pytest.raises(ValueError, match="'nist' is not known; choose one of digits, mnist"):
-        data.load("nist")
-
-
 def idx_bytes(array):
     return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-@pytest.fixture
-def mnist_folder(tmp_path, monkeypatch):
+OTHER = pytest.mark.filterwarnings("ignore:.*is not the published file")
+
+
+@pytest.fixture(params=["mnist", "fashion-mnist"])
+def idx_folder(request, tmp_path, monkeypatch):
     """A folder of four small files in MNIST's format."""
     monkeypatch.setattr(config, "DATA", tmp_path)
-    folder = tmp_path / "mnist"
+    folder = tmp_path / request.param
     folder.mkdir()
     rng = np.random.default_rng(0)
     for part, count in (("train", 30), ("t10k", 7)):
@@ -59,24 +58,94 @@ def mnist_folder(tmp_path, monkeypatch):
     return folder
 
 
-def test_mnist(mnist_folder):
-    mnist = data.mnist()
-    assert mnist.train_x.shape == (30, 1, 28, 28) and mnist.test_x.shape == (7, 1, 28, 28) and 0.9 < mnist.train_x.max() <= 1
+@OTHER
+def test_idx_sets(idx_folder):
+    pictures = data.load(idx_folder.name)
+    assert pictures.train_x.shape == (30, 1, 28, 28) and pictures.test_x.shape == (7, 1, 28, 28) and 0.9 < pictures.train_x.max() <= 1
+    assert pictures.train_x.dtype == np.float32 and pictures.train_y.dtype == np.int64 and len(pictures.classes) == 10
 
 
-def test_mnist_missing_files_say_where_to_put_them(mnist_folder):
-    (mnist_folder / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"put t10k-labels-idx1-ubyte.gz into .*mnist.*--data digits"):
-        data.mnist()
-
-
+@OTHER
 @pytest.mark.parametrize(("labels", "fault"), [(np.zeros(29, np.uint8), "29 labels for 30 images"),
                                                (np.full(30, 10, np.uint8), "label 10 found")])
-def test_mnist_labels_must_fit(mnist_folder, labels, fault):
-    (mnist_folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
-    with pytest.raises(ValueError, match=f"train-labels.*{fault}"):
-        data.mnist()
+def test_idx_labels_must_fit(idx_folder, labels, fault):
+    (idx_folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+    with pytest.raises(DataError, match=f"train-labels.*{fault}"):
+        data.load(idx_folder.name)
 
+
+def cifar_bytes(count, seed=0):
+    records = np.random.default_rng(seed).integers(0, 256, (count, 3073), dtype=np.uint8)
+    records[:, 0] %= 10
+    return records.tobytes()
+
+
+def test_cifar10(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "DATA", tmp_path)
+    folder = tmp_path / "cifar10" / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for i in range(1, 6):
+        (folder / f"data_batch_{i}.bin").write_bytes(cifar_bytes(2600 if i == 1 else 3, seed=i))
+    (folder / "test_batch.bin").write_bytes(cifar_bytes(510))
+    full, subset = data.load("cifar10"), data.load("cifar10-subset")
+    assert full.train_x.shape == (2612, 3, 32, 32) and full.test_x.shape == (510, 3, 32, 32) and full.classes[3] == "cat"
+    assert np.array_equal(subset.train_x, full.train_x[:2500]) and np.array_equal(subset.test_y, full.test_y[:500])
+    record = np.frombuffer(cifar_bytes(3, seed=5)[-3073:], np.uint8)
+    assert full.train_y[-1] == record[0] and np.allclose(full.train_x[-1, 2, 31, 31], record[-1] / 255)
+    (tmp_path / "cifar10" / "data_batch_1_first2500.bin").write_bytes(cifar_bytes(20))
+    (tmp_path / "cifar10" / "test_batch_first500.bin").write_bytes(cifar_bytes(5))
+    assert data.load("cifar10-subset").train_x.shape == (20, 3, 32, 32)
+    (folder / "data_batch_2.bin").write_bytes(cifar_bytes(3)[:-1])
+    with pytest.raises(DataError, match=r"data_batch_2\.bin: 9,218 bytes are not"):
+        data.cifar10()
+    (folder / "data_batch_2.bin").write_bytes(b"\x0a" + cifar_bytes(3)[1:])
+    with pytest.raises(DataError, match=r"data_batch_2\.bin: record 0 has label 10"):
+        data.cifar10()
+
+
+@OTHER
+def test_texts(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "DATA", tmp_path)
+    for name, text in (("tinyshakespeare/input.txt", "To be, or not to be" * 10), ("ptb/ptb.train.txt", " a b \n"),
+                       ("ptb/ptb.valid.txt", " v \n"), ("ptb/ptb.test.txt", " t \n")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode())
+    play = data.load("tinyshakespeare")
+    assert (len(play.train), play.valid, len(play.test)) == (171, "", 19) and (play.train + play.test).startswith("To be, or not")
+    assert data.load("ptb") == data.Text("ptb", " a b \n", " v \n", " t \n")
+    docs = data.load("python-docs")
+    assert len(docs.train) > 300_000 and "for_stmt" in docs.train and docs.name.startswith("python-docs 3.")
+    (tmp_path / "mine.txt").write_bytes("\ufeffGrüße\r\n!!!!".encode())
+    mine = data.load(f"text:{tmp_path / 'mine.txt'}")
+    assert (mine.name, mine.train, mine.test) == ("mine", "Grüße\n!!!", "!")
+    for content, fault in ((b"abc\xff", "byte 3 is 0xff"), (b"", "too short"), (b"abc\0", "NUL")):
+        (tmp_path / "mine.txt").write_bytes(content)
+        with pytest.raises(DataError, match=fault):
+            data.text_file(tmp_path / "mine.txt")
+
+
+def test_classifiers_need_labels():
+    digits = data.digits()
+    assert digits.labelled() is digits
+    with pytest.raises(DataError, match="at least two classes, and this has 0"):
+        DataSet("x", np.zeros((2, 3), np.float32), None, np.zeros((1, 3), np.float32), None, (), (3,)).labelled()
+    with pytest.raises(DataError, match="train_y is missing, but there are 2 classes"):
+        DataSet("x", np.zeros((2, 3), np.float32), None, np.zeros((1, 3), np.float32), None, ("a", "b"), (3,))
+    with pytest.raises(DataError, match=r"train_x has shape \(2, 3\), expected \(2, 4\)"):
+        DataSet("x", np.zeros((2, 3), np.float32), None, np.zeros((1, 3), np.float32), None, (), (4,))
+
+
+def test_splits():
+    labels = np.repeat([0, 1, 2], [50, 30, 20])
+    train, test = split("x", 100, 0.2, labels)
+    assert sorted([*train, *test]) == list(range(100)) and np.bincount(labels[test]).tolist() == [10, 6, 4]
+    assert np.array_equal(split("x", 100, 0.2, labels)[1], test) and not np.array_equal(np.diff(test), np.full(19, 5))
+    assert len(split("x", 7, 0.3)[1]) == 2
+    with pytest.raises(DataError, match=r"3 examples are too few to set a share of 0\.2 apart"):
+        split("x", 3, 0.2)
+
+
+# ---- IDX ----------------------------------------------------------------------------------------------------------------
 
 SOUND = idx_bytes(np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28))
 
@@ -101,18 +170,6 @@ def test_bad_idx_files(tmp_path, content, fault):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"bad\.gz: .*{fault}"):
         read_idx(path, (None, 28, 28))
-
-
-def test_damaged_idx_files_give_clean_errors(tmp_path):
-    path, rng, content = tmp_path / "damaged.gz", np.random.default_rng(1), gzip.compress(SOUND)
-    for _ in range(300):
-        damaged = bytearray(content)
-        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
-        path.write_bytes(damaged[:rng.integers(1, 2 * len(damaged))])
-        try:
-            assert read_idx(path, (None, 28, 28)).tobytes() == SOUND[16:]         # harmless: a bit of gzip's own header
-        except ValueError as error:
-            assert "damaged.gz" in str(error)
 
 
 # ---- loader -------------------------------------------------------------------------------------------------------------
@@ -184,6 +241,10 @@ def test_a_state_of_other_data_is_refused():
         data.DataLoader(ROWS[:22], 4).load_state_dict(loader().state_dict())
     with pytest.raises(ValueError, match="batch_size=4, this one has 3"):
         loader(batch_size=3).load_state_dict(loader().state_dict())
+    for other in (ROWS[::-1], ROWS.astype(np.int32), np.where(ROWS == 7, 8, ROWS)):
+        with pytest.raises(ValueError, match=r"as many rows \(23\), but other numbers"):
+            data.DataLoader(other, 4).load_state_dict(data.DataLoader(ROWS, 4).state_dict())
+    data.DataLoader(ROWS[::-1][::-1], 4).load_state_dict(data.DataLoader(ROWS, 4).state_dict())
 
 
 def test_a_pass_that_is_left_is_over():

@@ -14,7 +14,7 @@ import scratchnn.nn.functional as F
 from scratchnn import checkpoint, data, nn, optim
 from scratchnn.checkpoint import CheckpointError
 from scratchnn.debug import NonFiniteError
-from scratchnn.run import Run, arguments
+from scratchnn.run import Run, arguments, start
 
 # ---- checkpoints --------------------------------------------------------------------------------------------------------
 
@@ -193,6 +193,108 @@ def test_another_configuration_is_refused(tmp_path):
     train(options(tmp_path, resume=True, save_every=0, device="other"))
 
 
+def test_other_data_is_refused(tmp_path, monkeypatch):
+    """The same name, the same number of rows, but other content: a file of the user's that was changed meanwhile."""
+    train(options(tmp_path))
+    content = (tmp_path / "checkpoint.safetensors").read_bytes()
+    digits = data.digits()
+    digits.train_x[50, 0, 4, 4] += 0.5
+    monkeypatch.setattr(data, "digits", lambda: digits)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors does not fit this run: loader: .* as many rows \(100\), but other"):
+        train(options(tmp_path, resume=True, epochs=3))
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == content
+
+
+def test_a_model_of_another_shape_is_refused(tmp_path):
+    Run(options(tmp_path), model=nn.Linear(2, 2)).save()
+    with pytest.raises(CheckpointError, match=r"does not fit this run: model: (.|\n)*weight"):
+        list(Run(options(tmp_path, resume=True), model=nn.Linear(3, 2)).steps(1))
+
+
+# ---- a full disk and Ctrl-C ---------------------------------------------------------------------------------------------
+
+def same_bits(tmp_path):
+    """Whether the run in tmp_path, which was interrupted after it had saved, is completed to what an undisturbed one ends with."""
+    step = checkpoint.load(tmp_path / "b" / "checkpoint.safetensors")["step"]
+    whole, weights = train(options(tmp_path / "a"))
+    resumed, same_weights = train(options(tmp_path / "b", resume=True))
+    return 0 < step < 12 and log_of(whole) == log_of(resumed) and all(map(np.array_equal, weights, same_weights))
+
+
+def at_step(monkeypatch, step, action):
+    """Have `action(run)` called when the run has done `step` steps, before it may save."""
+    original = Run._end_step
+
+    def end_step(run):
+        if run.step + 1 == step:
+            action(run)
+        original(run)
+    monkeypatch.setattr(Run, "_end_step", end_step)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("name", ["checkpoint.safetensors.tmp", "log.jsonl"])
+def test_a_full_disk_in_training(tmp_path, monkeypatch, name):
+    def fill(run):
+        (run.out / name).rename(tmp_path / "kept") if name == "log.jsonl" else None
+        (run.out / name).symlink_to("/dev/full")
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, fill)
+        with pytest.raises(OSError, match=f"No space left on device: .*{name}"):
+            train(options(tmp_path / "b", save_every=0))
+    assert checkpoint.load(tmp_path / "b" / "checkpoint.safetensors")["step"] == 6
+    (tmp_path / "b" / name).unlink(missing_ok=True)                          # room is made
+    if name == "log.jsonl":
+        (tmp_path / "kept").rename(tmp_path / "b" / name)
+    assert same_bits(tmp_path)
+
+
+@pytest.mark.parametrize(("module", "name", "call", "saved"), [
+    (checkpoint, "to_bytes", 1, 4), (os, "fsync", 1, 4), (os, "fsync", 2, 4), (os, "replace", 1, 4), (os, "fsync", 3, 5)])
+def test_ctrl_c_twice_while_saving(tmp_path, monkeypatch, module, name, call, saved):
+    """The first is noted, the second stops the program at once: before the save, while it syncs log, checkpoint or folder."""
+    original, calls = getattr(module, name), []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return original(*args)
+    with monkeypatch.context() as patch:
+        at_step(patch, 5, lambda run: patch.setattr(module, name, interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            train(options(tmp_path / "b", save_every=0))
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["checkpoint.safetensors", "log.jsonl"]
+    assert checkpoint.load(tmp_path / "b" / "checkpoint.safetensors")["step"] == saved and same_bits(tmp_path)
+
+
+def test_ctrl_c_while_saving_lets_it_finish(tmp_path, monkeypatch):
+    original = os.fsync
+
+    def interrupted(file):
+        monkeypatch.setattr(os, "fsync", original)
+        signal.raise_signal(signal.SIGINT)
+        original(file)
+    at_step(monkeypatch, 5, lambda run: monkeypatch.setattr(os, "fsync", interrupted))
+    with pytest.raises(SystemExit):
+        train(options(tmp_path / "b", save_every=0))
+    monkeypatch.undo()
+    assert checkpoint.load(tmp_path / "b" / "checkpoint.safetensors")["step"] == 6 and same_bits(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["_read", "_digest", "_unpack"])
+def test_ctrl_c_while_loading(tmp_path, monkeypatch, place):
+    with pytest.raises(SystemExit):
+        train(options(tmp_path / "b"), 6)
+    content = (tmp_path / "b" / "checkpoint.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, place, lambda *args: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(options(tmp_path / "b", resume=True))
+    assert (tmp_path / "b" / "checkpoint.safetensors").read_bytes() == content and same_bits(tmp_path)
+
+
 def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path, capsys):
     run, _ = train(options(tmp_path, resume=True))
     assert run.step == 12 and "starting from the beginning" in capsys.readouterr().err
@@ -294,6 +396,42 @@ def test_arguments():
     assert not args.resume and not args.smoke and args.record is None
     args = parser.parse_args(["--smoke", "--hidden", "7"])
     assert (args.epochs, args.hidden) == (1, 7)
+
+
+def test_data_of_an_example(capsys):
+    parser = arguments("", out="x", data=("digits", "csv:"))
+    for spec in ("digits", "csv:a.csv", "csv:C:\\a.csv?target=b"):
+        assert parser.parse_args(["--data", spec]).data == spec
+    for spec in ("mnist", "npy:a.npy", "csv", ""):
+        with pytest.raises(SystemExit) as stopped:
+            parser.parse_args(["--data", spec])
+        line, = capsys.readouterr().err.splitlines()
+        assert stopped.value.code == 2
+        assert line == f"error: argument --data: {spec!r} is not known here; choose one of digits, csv:PATH (--help lists the options)"
+    assert "digits, csv:PATH (default: digits)" in parser.format_help()
+
+
+@pytest.mark.parametrize("error", [data.DataError("a.csv: line 3"), CheckpointError("x: corrupt"), FileNotFoundError(2, "Missing", "a"),
+                                   FloatingPointError("step 5: loss is nan"), data.DownloadError("mnist: tried")])
+def test_errors_of_users_take_a_line(error, capsys):
+    def main():
+        raise error
+    with pytest.raises(SystemExit) as stopped:
+        start(main)
+    assert stopped.value.code == 2 and capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_other_errors_keep_their_traceback():
+    def main():
+        raise ValueError("a mistake in the program")
+    with pytest.raises(ValueError, match="a mistake"):
+        start(main)
+
+
+def test_ctrl_c_before_the_loop(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        start(lambda: signal.raise_signal(signal.SIGINT))
+    assert stopped.value.code == 130 and capsys.readouterr().err == "stopped by Ctrl-C\n"
 
 
 def test_device_errors_are_clear(capsys):

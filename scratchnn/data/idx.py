@@ -14,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from scratchnn.data.dataset import DataError
+from scratchnn.data.files import open_regular
+
 UINT8 = 8
 LARGEST = 1 << 30   # bytes; more than any published set, and a bound on what a hostile header can make us read
 
@@ -21,23 +24,23 @@ LARGEST = 1 << 30   # bytes; more than any published set, and a bound on what a 
 def read_idx(path: str | Path, shape: tuple[int | None, ...]) -> np.ndarray:
     """The uint8 array in a gzip-compressed IDX file. `shape` is what it must have, None standing for any size but zero.
 
-    Raises ValueError naming the file and the fault if it is truncated, corrupt or something else. Nothing is read
+    Raises DataError naming the file and the fault if it is truncated, corrupt or something else. Nothing is read
     beyond the announced size.
     """
     try:
-        with gzip.open(path, "rb") as file:
+        with open_regular(path) as raw, gzip.open(raw, "rb") as file:
             dims = _header(file, shape)
             size = math.prod(dims)
             data = file.read(size + 1)
     except EOFError:
-        raise ValueError(f"{path}: truncated: the gzip stream ends early") from None
+        raise DataError(f"{path}: truncated: the gzip stream ends early") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a sound gzip file: {error}") from None
+        raise DataError(f"{path}: not a sound gzip file: {error}") from None
     except _Fault as fault:
-        raise ValueError(f"{path}: {fault}") from None
+        raise DataError(f"{path}: {fault}") from None
     if len(data) != size:
         fault = f"truncated: {len(data):,}" if len(data) < size else f"too long: more than {size:,}"
-        raise ValueError(f"{path}: {fault} bytes of data where the header announces {size:,} ({' x '.join(map(str, dims))})")
+        raise DataError(f"{path}: {fault} bytes of data where the header announces {size:,} ({' x '.join(map(str, dims))})")
     return np.frombuffer(data, np.uint8).reshape(dims)
 
 
