@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 from kernels import config
 
 SHAPES = {"avx512": (64, 12, 2), "avx2": (32, 6, 2), "neon": (16, 8, 3)}      # bytes of a vector, rows, vectors
+CONV_SHAPES = {"avx512": (8, 3), "avx2": (4, 3), "neon": (8, 3)}              # rows, vectors: channels come in eights
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
@@ -35,6 +36,7 @@ HOST = _host()
 VECTOR_BYTES, ROWS, VECTORS = SHAPES[HOST]
 PANEL_BYTES = VECTORS * VECTOR_BYTES      # a panel of columns: what a row of a tile holds
 HEIGHTS = {12: (12, 8, 4), 8: (8, 4, 2), 6: (6, 4, 2)}[ROWS]      # M rows are cut into tiles, the tallest first
+CONV_ROWS, CONV_VECTORS = CONV_SHAPES[HOST]
 
 
 def _vector(array):
@@ -86,7 +88,7 @@ def product(rows, vectors):
             given = builder.icmp_signed(">", extra.nitems, I64(0))
             shift = _bias(builder, builder.gep(extra.data, [j]), given, masks, vector, suffix)
             lowest = builder.select(relu, ir.Constant(vector, [0.0] * L), ir.Constant(vector, [-math.inf] * L))
-            _store(builder, total, builder.gep(C, [co]), ldc, used, masks, add, shift, lowest, vector, suffix)
+            _store(builder, total, builder.gep(C, [co]), ldc, used, masks, add, lambda r, v: shift[v], lowest, vector, suffix)
             return context.get_dummy_value()
 
         return types.void(a, ao, ra, ka, b, bo, ldb, c, co, ldc, kb, used, columns, add, bias, j, relu), codegen
@@ -94,23 +96,76 @@ def product(rows, vectors):
     return tile
 
 
-def _accumulate(builder, a, ra, ka, b, ldb, kb, vector, suffix, rows, vectors):
-    """The loop over k; returns the accumulators as [row][vector]."""
+def table_product(rows, vectors):
+    """tile(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu): a tile of C in registers, the
+    vectors of B being where a table says.
+
+    C[r, v] = bias[j + r] + sum_k a[ao + k * rows + r] * b[bo + table[k] + v * bstep + (0 .. lanes - 1)], r < rows, v < vectors
+
+    What convolutions are made of: a vector is a run of pixels in a picture. Vector v of row r belongs at c[co + r * ldc + v * cstep],
+    of which the first columns - v * fewer numbers are written. Otherwise as `product`, but a bias belongs to a row.
+    """
+    @intrinsic
+    def tile(typing_context, a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu):
+        vector, suffix = _vector(a)
+        L = vector.count
+
+        def codegen(context, builder, signature, args):
+            A, B, T, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5, 7))
+            ao, bo, bstep, kb, co, ldc, cstep, used, columns, fewer, j, relu = (args[i] for i in (1, 3, 4, 6, 8, 9, 10, 11, 12, 13, 15, 16))
+            total = _accumulate(builder, builder.gep(A, [ao]), I64(1), I64(rows), builder.gep(B, [bo]), None, kb, vector, suffix, rows,
+                                vectors, T, bstep)
+            masks = [_first_lanes(builder, builder.sub(columns, builder.mul(fewer, I64(v))), 0, L) for v in range(vectors)]
+            extra = cgutils.create_struct_proxy(signature.args[14])(context, builder, args[14])
+            given = builder.icmp_signed(">", extra.nitems, I64(0))
+            lowest = builder.select(relu, ir.Constant(vector, [0.0] * L), ir.Constant(vector, [-math.inf] * L))
+            shift = _row_bias(builder, extra.data, j, given, used, rows, vector)
+            _store(builder, total, builder.gep(C, [co]), ldc, used, masks, None, lambda r, v: shift[r], lowest, vector, suffix, cstep)
+            return context.get_dummy_value()
+
+        return types.void(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu), codegen
+
+    return tile
+
+
+def _row_bias(builder, data, j, given, used, rows, vector):
+    """For each row a vector full of its bias, zeros if none is given; rows to spare repeat the last one that is used."""
+    before = builder.block
+    with builder.if_then(given):
+        last = builder.sub(used, I64(1))
+        at = [builder.select(builder.icmp_signed("<", last, I64(r)), last, I64(r)) for r in range(rows)]
+        found = [builder.load(builder.gep(data, [builder.add(j, r)])) for r in at]
+        loaded = builder.block
+    shift = []
+    for value in found:
+        phi = builder.phi(vector.element)
+        phi.add_incoming(ir.Constant(vector.element, 0.0), before)
+        phi.add_incoming(value, loaded)
+        shift.append(phi)
+    return [_broadcast(builder, value, vector) for value in shift]
+
+
+def _accumulate(builder, a, ra, ka, b, ldb, kb, vector, suffix, rows, vectors, table=None, step=None):
+    """The loop over k; returns the accumulators as [row][vector]. The rows of B are `ldb` apart, or at the places in `table`; their
+    vectors follow each other, or are `step` apart."""
     L, zero = vector.count, ir.Constant(vector, [0.0] * vector.count)
     before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("after_k")
     builder.branch(loop)
     builder.position_at_end(loop)
-    k, ap, bp = (builder.phi(t) for t in (I64, a.type, b.type))
+    k, ap = builder.phi(I64), builder.phi(a.type)
+    bp = builder.phi(b.type) if table is None else None
     sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
-    for phi, start in ((k, I64(0)), (ap, a), (bp, b), *((s, zero) for row in sums for s in row)):
+    for phi, start in ((k, I64(0)), (ap, a), *([(bp, b)] if table is None else []), *((s, zero) for row in sums for s in row)):
         phi.add_incoming(start, before)
-    right = [builder.load(builder.bitcast(builder.gep(bp, [I64(v * L)]), vector.as_pointer()), align=4) for v in range(vectors)]
+    places = [I64(v * L) if step is None else builder.mul(step, I64(v)) for v in range(vectors)]
+    row_of_b = bp if table is None else builder.gep(b, [builder.load(builder.gep(table, [k]))])
+    right = [builder.load(builder.bitcast(builder.gep(row_of_b, [at]), vector.as_pointer()), align=4) for at in places]
     total = []
     for r in range(rows):
         left = _broadcast(builder, builder.load(builder.gep(ap, [builder.mul(ra, I64(r))])), vector)
         total.append([_call(builder, f"llvm.fma.{suffix}", vector, left, right[v], sums[r][v]) for v in range(vectors)])
     following = builder.add(k, I64(1))
-    steps = ((k, following), (ap, builder.gep(ap, [ka])), (bp, builder.gep(bp, [ldb])))
+    steps = [(k, following), (ap, builder.gep(ap, [ka]))] + ([(bp, builder.gep(bp, [ldb]))] if table is None else [])
     for phi, value in (*steps, *((sums[r][v], total[r][v]) for r in range(rows) for v in range(vectors))):
         phi.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", following, kb), loop, after)
@@ -147,8 +202,9 @@ def _bias(builder, bias, given, masks, vector, suffix):
     return shift
 
 
-def _store(builder, total, c, ldc, used, masks, adds, shift, lowest, vector, suffix):
-    """Write the accumulators, or add them to what is there; plus `shift`, but at least `lowest` (NaN stays).
+def _store(builder, total, c, ldc, used, masks, adds, shift, lowest, vector, suffix, step=None):
+    """Write the accumulators, or add them to what is there if `adds`, unless that is None; plus shift(row, vector), but at least
+    `lowest` (NaN stays). The vectors of a row follow each other, or are `step` apart.
 
     A masked load that loads no lane would need no branch, but cost 3 % of a whole product of 512 x 512 x 512.
     """
@@ -157,15 +213,18 @@ def _store(builder, total, c, ldc, used, masks, adds, shift, lowest, vector, suf
     for r, row in enumerate(total):
         start = builder.gep(c, [builder.mul(ldc, I64(r))])
         for v, value in enumerate(row):
-            place = builder.bitcast(builder.gep(start, [I64(v * L)]), vector.as_pointer())
-            before = builder.block
-            with builder.if_then(adds):
-                old = _call(builder, f"llvm.masked.load.{suffix}.p0", vector, place, I32(4), masks[v], zero)
-                summed, added = builder.fadd(old, value), builder.block
-            result = builder.phi(vector)
-            result.add_incoming(value, before)
-            result.add_incoming(summed, added)
-            result = builder.fadd(result, shift[v])
+            at = I64(v * L) if step is None else builder.mul(step, I64(v))
+            place = builder.bitcast(builder.gep(start, [at]), vector.as_pointer())
+            result = value
+            if adds is not None:
+                before = builder.block
+                with builder.if_then(adds):
+                    old = _call(builder, f"llvm.masked.load.{suffix}.p0", vector, place, I32(4), masks[v], zero)
+                    summed, added = builder.fadd(old, value), builder.block
+                result = builder.phi(vector)
+                result.add_incoming(value, before)
+                result.add_incoming(summed, added)
+            result = builder.fadd(result, shift(r, v))
             result = builder.select(builder.fcmp_ordered("<=", result, lowest), lowest, result)
             _call(builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), result, place, I32(4), masks[v])
         following = builder.append_basic_block("next_row") if r + 1 < len(total) else end

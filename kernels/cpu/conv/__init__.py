@@ -1,0 +1,128 @@
+"""Convolution in one and two dimensions, and its two gradients: direct.py and weights.py do the work, plan.py cuts it.
+
+One-dimensional signals are pictures of one row. A transposed convolution is the input gradient of a convolution.
+"""
+
+import numpy as np
+
+from kernels import jit
+from kernels.cpu import reduce
+from kernels.cpu.conv.direct import conv_kernel
+from kernels.cpu.conv.plan import backward_taps, forward_taps, plan
+from kernels.cpu.conv.weights import PARTS, weights_kernel
+from kernels.cpu.matmul import matmul, simd
+
+SMALL = 1 << 18       # multiplications below which one thread is faster
+
+
+def conv(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, activation=None):
+    """y[n, o, i, j] = bias[o] + sum over c, ky, kx of  weight[o, c, ky, kx] x[n, c, i stride - padding + ky dilation, ... kx ...].
+
+    Shapes: x (N, C, H, W), weight (O, C / groups, KH, KW), bias (O,) -> (N, O, OH, OW), OH = (H + 2 padding - dilation (KH - 1) - 1)
+    // stride + 1. Zeros stand outside of x. Channels of a group meet the outputs of that group alone.
+    stride, padding, dilation   (down, right);  activation   None or "relu", applied while the result is in registers
+    ValueError if the shapes do not fit. FLOPs: 2 N O OH OW KH KW C / groups.
+    """
+    size = check("conv", x.shape, weight.shape, stride, padding, dilation, groups)
+    if activation not in (None, "relu"):
+        raise ValueError(f"conv: activation must be None or 'relu', not {activation!r}")
+    O, kernel = len(weight), weight.shape[2:]  # noqa: E741
+    if size == (1, 1) and kernel == x.shape[2:] and groups == 1:             # every output sees the whole picture: a plain product
+        return matmul(x.reshape(len(x), -1), weight.reshape(O, -1).T, bias, activation).reshape(len(x), O, 1, 1)
+    out, flat = np.empty((len(x), O, *size), x.dtype), _flattened(x.shape, kernel, stride, padding, size)
+    taps, place = forward_taps(kernel, dilation, padding), kernel[0] * kernel[1]
+    inputs = weight.shape[1]
+    _sum(x, weight, bias, out, activation == "relu", flat[0], groups, O // groups, flat[1], stride, taps, flat[1], (0, 0), (1, 1),
+         (inputs * place, place, O // groups * inputs * place))
+    return out
+
+
+def conv_input_gradient(g, weight, size, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """The gradient (N, C, H, W) of `conv` by x, of size (H, W), for the gradient g (N, O, OH, OW) of its result; with a bias (C,) for each
+    channel, a transposed convolution of g. FLOPs as `conv`; weights that a phase of the stride does not meet take no time."""
+    N, O = g.shape[:2]  # noqa: E741
+    shape, kernel, inputs = (N, weight.shape[1] * groups, *size), weight.shape[2:], weight.shape[1]
+    expected = check("conv_input_gradient", shape, weight.shape, stride, padding, dilation, groups)
+    if g.shape != (N, len(weight), *expected):
+        raise ValueError(f"conv_input_gradient: g has shape {g.shape}, a convolution of {shape} with {weight.shape} gives "
+                         f"{(N, len(weight), *expected)}")
+    if expected == (1, 1) and kernel == size and groups == 1 and bias is None:
+        return matmul(g.reshape(N, O), weight.reshape(O, -1)).reshape(shape)
+    out, place = np.empty(shape, g.dtype), kernel[0] * kernel[1]
+    strides = (place, inputs * place, O // groups * inputs * place)
+    for phase in np.ndindex(*stride):
+        grid = tuple(-(-(n - p) // s) for n, p, s in zip(size, phase, stride, strict=True))
+        taps = backward_taps(kernel, stride, dilation, padding, phase)
+        if min(grid) < 1:
+            continue
+        if not taps:
+            out[:, :, phase[0]::stride[0], phase[1]::stride[1]] = 0 if bias is None else bias[:, None, None]
+            continue
+        g_shape, positions = _flattened(g.shape, kernel, stride, padding, grid)
+        _sum(g, weight, bias, out, False, g_shape, groups, inputs, positions, (1, 1), taps, positions if stride == (1, 1) else size, phase,
+             stride, strides)
+    return out
+
+
+def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
+    """The gradient (O, C / groups, KH, KW) of `conv` by its weight, kernel = (KH, KW), for the gradient g (N, O, OH, OW) of its result."""
+    N, C, O = *x.shape[:2], g.shape[1]  # noqa: E741
+    shape = (O, C // groups, *kernel)
+    size = check("conv_weight_gradient", x.shape, shape, stride, padding, dilation, groups)
+    if g.shape != (N, O, *size):
+        raise ValueError(f"conv_weight_gradient: g has shape {g.shape}, a convolution of {x.shape} with {shape} gives {(N, O, *size)}")
+    if size == (1, 1) and kernel == x.shape[2:] and groups == 1:
+        return matmul(g.reshape(N, O).T, x.reshape(N, -1)).reshape(shape)
+    inputs, M, taps = C // groups, O // groups, forward_taps(kernel, dilation, padding)
+    if not (N and inputs):
+        return np.zeros(shape, x.dtype)
+    x_shape, grid = _flattened(x.shape, kernel, stride, padding, size)
+    lanes, T = simd.VECTOR_BYTES // x.itemsize, len(taps)
+    numbers, table, phases = plan(lanes, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
+    unrolled = inputs < lanes
+    pieces = N * -(-numbers.I // numbers.rows) * -(-numbers.J // numbers.cols)
+    parts = min(PARTS, pieces)
+    partial = np.empty((groups, parts, M, inputs, T) if unrolled else (groups, parts, T, M, inputs), x.dtype)
+    weights_kernel(x.ravel(), g.ravel(), table, phases, partial.ravel(), parts, unrolled, numbers, _threads(N * M * C * T * grid[0] * grid[1]))
+    total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]                       # (groups, M, C, T) or (groups, T, M, C)
+    return np.ascontiguousarray(total if unrolled else total.transpose(0, 2, 3, 1)).reshape(shape)
+
+
+def check(name, x_shape, w_shape, stride, padding, dilation, groups):
+    """(OH, OW) of a convolution; ValueError with the numbers given and the rule if the shapes do not fit."""
+    if len(x_shape) != 4 or len(w_shape) != 4:
+        raise ValueError(f"{name}: x must have shape (N, C, H, W) and weight (O, C / groups, KH, KW), got {x_shape} and {w_shape}")
+    if x_shape[1] != w_shape[1] * groups or w_shape[0] % groups:
+        raise ValueError(f"{name}: weight {w_shape} with groups={groups} takes {w_shape[1] * groups} channels and its {w_shape[0]} outputs "
+                         f"must be divisible by groups; x has shape {x_shape}")
+    if min(stride) < 1 or min(dilation) < 1 or min(padding) < 0 or groups < 1:
+        raise ValueError(f"{name}: stride {stride}, dilation {dilation} and groups {groups} must be at least 1, padding {padding} at least 0")
+    size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
+                 for n, k, s, p, d in zip(x_shape[2:], w_shape[2:], stride, padding, dilation, strict=True))
+    if min(size) < 1 or min(w_shape[2:]) < 1:
+        padded = tuple(n + 2 * p for n, p in zip(x_shape[2:], padding, strict=True))
+        reach = tuple(d * (k - 1) + 1 for k, d in zip(w_shape[2:], dilation, strict=True))
+        raise ValueError(f"{name}: the kernel reaches over {reach} pixels (size {tuple(w_shape[2:])}, dilation {dilation}), but the padded "
+                         f"input has {padded}; it must not be smaller")
+    return size
+
+
+def _flattened(shape, kernel, stride, padding, grid):
+    """(shape, grid) for the sum: with a kernel of one pixel and nothing around it, the picture is a single long row."""
+    if tuple(kernel) == (1, 1) == tuple(stride) and tuple(padding) == (0, 0):
+        return (*shape[:2], 1, shape[2] * shape[3]), (1, grid[0] * grid[1])
+    return shape, grid
+
+
+def _sum(x, weight, bias, out, relu, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides):
+    """Run the kernel for one sum over taps."""
+    if not out.size:
+        return
+    numbers, table, phases = plan(simd.VECTOR_BYTES // x.itemsize, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides)
+    none = np.empty(0, x.dtype)
+    conv_kernel(x.ravel(), weight.ravel(), table, phases, none if bias is None else np.ascontiguousarray(bias), out.ravel(), relu, numbers,
+                _threads(out.size // (out_step[0] * out_step[1]) * numbers.C * numbers.taps))
+
+
+def _threads(multiplications):
+    return jit.threads(jit.SERIAL_BELOW if multiplications > SMALL else 0)
