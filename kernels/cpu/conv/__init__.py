@@ -79,13 +79,13 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
     x_shape, grid = _flattened(x.shape, kernel, stride, padding, size)
     lanes, T = simd.VECTOR_BYTES // x.itemsize, len(taps)
     numbers, table, phases = plan(lanes, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
-    unrolled = inputs < lanes
     pieces = N * -(-numbers.I // numbers.rows) * -(-numbers.J // numbers.cols)
-    parts = min(PARTS, pieces)
-    partial = np.empty((groups, parts, M, inputs, T) if unrolled else (groups, parts, T, M, inputs), x.dtype)
-    weights_kernel(x.ravel(), g.ravel(), table, phases, partial.ravel(), parts, unrolled, numbers, _threads(N * M * C * T * grid[0] * grid[1]))
-    total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]                       # (groups, M, C, T) or (groups, T, M, C)
-    return np.ascontiguousarray(total if unrolled else total.transpose(0, 2, 3, 1)).reshape(shape)
+    few, parts = inputs < lanes, min(PARTS, pieces)
+    partial = np.empty((groups, parts, inputs, T, M) if few else (groups, parts, T, M, inputs), x.dtype)
+    weights_kernel(x.ravel(), g.ravel(), table, phases, partial.ravel(), parts, few, numbers,
+                   _threads(N * M * C * T * grid[0] * grid[1]))
+    total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
+    return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)
 
 
 def check(name, x_shape, w_shape, stride, padding, dilation, groups):
@@ -96,7 +96,8 @@ def check(name, x_shape, w_shape, stride, padding, dilation, groups):
         raise ValueError(f"{name}: weight {w_shape} with groups={groups} takes {w_shape[1] * groups} channels and its {w_shape[0]} outputs "
                          f"must be divisible by groups; x has shape {x_shape}")
     if min(stride) < 1 or min(dilation) < 1 or min(padding) < 0 or groups < 1:
-        raise ValueError(f"{name}: stride {stride}, dilation {dilation} and groups {groups} must be at least 1, padding {padding} at least 0")
+        raise ValueError(f"{name}: stride {stride}, dilation {dilation} and groups {groups} must be at least 1, and padding {padding} "
+                         "at least 0")
     size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
                  for n, k, s, p, d in zip(x_shape[2:], w_shape[2:], stride, padding, dilation, strict=True))
     if min(size) < 1 or min(w_shape[2:]) < 1:
@@ -118,8 +119,8 @@ def _sum(x, weight, bias, out, relu, x_shape, groups, M, grid, step, taps, out_s
     """Run the kernel for one sum over taps."""
     if not out.size:
         return
-    numbers, table, phases = plan(simd.VECTOR_BYTES // x.itemsize, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides)
-    none = np.empty(0, x.dtype)
+    lanes, none = simd.VECTOR_BYTES // x.itemsize, np.empty(0, x.dtype)
+    numbers, table, phases = plan(lanes, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides)
     conv_kernel(x.ravel(), weight.ravel(), table, phases, none if bias is None else np.ascontiguousarray(bias), out.ravel(), relu, numbers,
                 _threads(out.size // (out_step[0] * out_step[1]) * numbers.C * numbers.taps))
 

@@ -60,7 +60,7 @@ def group_size(s):
 
 @inner
 def pack_task(chunk, w, taps, s, packed):
-    """packed[group, i * K + k * height + r] = w[group, i + r, c, t], k = c * taps + t: the tile number `chunk`, which starts at channel i."""
+    """packed[group, i * K + k * height + r] = w[group, i + r, c, t], k = c * taps + t: tile number `chunk`, which starts at channel i."""
     K, tiles = s.C * s.taps, (s.M + R0 - 1) // R0
     group, i = chunk // tiles, chunk % tiles * R0
     height, to = tile_height(s.M - i), group * group_size(s) + i * K
@@ -76,54 +76,52 @@ def pack_task(chunk, w, taps, s, packed):
 
 
 @inner
-def copy_line(x, start, length, first, step, line):
-    """line[j] = x[start + first + j step] where that lies in x[start:start + length], else 0."""
-    before = min(line.size, max(0, (step - 1 - first) // step))
-    after = max(before, min(line.size, (length - first + step - 1) // step))
-    line[:before] = 0
-    line[after:] = 0
-    inside = line[before:after]
-    if inside.size == 0:
-        return
-    source = x[start + first + before * step:]
-    if step == 1:
-        for j in range(inside.size):
-            inside[j] = source[j]
-    else:
-        for j in range(inside.size):
-            inside[j] = source[j * step]
+def inside(first, step, length, count):
+    """(before, after): of the places first + j step, j < count, those from j = before to after - 1 lie in 0 .. length - 1."""
+    before = min(count, max(0, (step - 1 - first) // step))
+    return before, max(before, min(count, (length - first + step - 1) // step))
 
 
 @inner
 def copy_piece(x, at, phases, s, i0, j0, piece):
     """piece[c, phase, y, x]: the input from position (i0, j0) on of the C channels that begin at x[at], zero outside the picture."""
-    line = 0
-    for c in range(s.C):
-        for p in range(s.phases):
-            for i in range(s.high):
-                y = (i0 + i) * s.sy + phases[p, 0] + s.dy
-                row = piece[line:line + s.wide]
-                if 0 <= y < s.H:
-                    copy_line(x, at + (c * s.H + y) * s.W, s.W, j0 * s.sx + phases[p, 1] + s.dx, s.sx, row)
-                else:
-                    row[:] = 0
-                line += s.wide
+    for p in range(s.phases):
+        left, top = j0 * s.sx + phases[p, 1] + s.dx, i0 * s.sy + phases[p, 0] + s.dy
+        before, after = inside(left, s.sx, s.W, s.wide)
+        above, below = inside(top, s.sy, s.H, s.high)
+        for c in range(s.C):
+            plane = piece[(c * s.phases + p) * s.high * s.wide:][:s.high * s.wide]
+            plane[:above * s.wide] = 0
+            plane[below * s.wide:] = 0
+            for i in range(above, below):
+                line = plane[i * s.wide:][:s.wide]
+                line[:before] = 0
+                line[after:] = 0
+                if before < after:
+                    start = at + (c * s.H + top + i * s.sy) * s.W + left + before * s.sx
+                    target, source = line[before:after], x[start:]
+                    if s.sx == 1:
+                        for j in range(target.size):
+                            target[j] = source[j]
+                    else:
+                        for j in range(target.size):
+                            target[j] = source[j * s.sx]
 
 
 @inner
 def scatter(room, width, channels, q, rows, cols, s, out, to):
     """Positions q .. q + width - 1 of some channels, as they lie in `room`, to their places in the output, which begins at `to`."""
-    for r in range(channels):
-        i, j, done = q // s.wide, q % s.wide, 0
-        while done < width and i < rows:
-            count = min(width - done, s.wide - j)
-            source = room[r * LINE + done:][:max(0, min(count, cols - j))]
-            if source.size:
-                target = out[to + r * s.oH * s.oW + i * s.osy * s.oW + j * s.osx:]
+    i, j, done, area = q // s.wide, q % s.wide, 0, s.oH * s.oW
+    while done < width and i < rows:
+        count = min(width - done, s.wide - j)
+        wanted, place = min(count, cols - j), to + i * s.osy * s.oW + j * s.osx
+        if wanted > 0:
+            for r in range(channels):
+                source, target = room[r * LINE + done:][:wanted], out[place + r * area:]
                 for k in range(source.size):
                     target[k * s.osx] = source[k]
-            done += count
-            i, j = i + 1, 0
+        done += count
+        i, j = i + 1, 0
 
 
 @inner

@@ -2,75 +2,78 @@
 
     dw[m, c, t] = sum over pictures and positions of  g[m, i, j] x[c, i sy + dy[t], j sx + dx[t]]
 
-A piece of the padded input is turned so that the channels of a pixel are neighbours, and of the gradient so that the channels of a tile
-are. Then for each tap the positions are the inner dimension of a product whose operands are read where they lie: the tile of
-packed.py with a step of one pixel. With fewer channels than a vector holds, all taps of a position are laid side by side instead.
-The pieces are summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
+Positions are numbered along the rows of a padded piece of the input, as in direct.py, and are the inner dimension of a product that
+packed.py's tiles compute. A piece of the input is turned so that the channels of a pixel are neighbours, and of the gradient so
+that the channels of a tile are; then for each tap both operands are read where they lie, one pixel after the other. With fewer input
+channels than a vector holds it is the other way round: the taps of all channels make the rows of a tile, the channels of the
+gradient its columns. The pieces are summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
 
 FLOPs: 2 N M C taps I J. Bytes: input and gradient once and turned once.
 """
 
 import numpy as np
 
-from kernels.cpu.conv.direct import copy_line
+from kernels.cpu.conv.direct import copy_piece, inside
 from kernels.cpu.matmul import simd
-from kernels.cpu.matmul.packed import VECTORS, pack_tile, padded, product, tile_height, transpose_square
+from kernels.cpu.matmul.packed import H0, H1, VECTORS, padded, product, tile_height, transpose0, transpose1, transpose2, transpose_square
 from kernels.jit import inner, jit, parallel_for
 
 PARTS = 8
 
 
 @inner
-def turn_row(x, at, plane, length, first, step, channels, out, to, count):
-    """out[to + j * channels + c] = x[at + c * plane + first + j * step] where that lies inside a row, else 0; j < count."""
+def turn_row(x, at, plane, step, channels, count, out, to):
+    """out[to + j * channels + c] = x[at + c * plane + j * step], j < count. May write a vector's width of pixels more."""
     L = simd.lanes(x)
-    before = min(count, max(0, (step - 1 - first) // step))
-    after = max(before, min(count, (length - first + step - 1) // step))
-    out[to:to + before * channels] = 0
-    out[to + after * channels:to + count * channels] = 0
-    j, start = before, at + first
-    while step == 1 and j + L <= after:                       # squares of L pixels by L channels, by shuffles
-        for c in range(0, channels // L * L, L):
-            transpose_square(x, start + c * plane + j, plane, out, to + j * channels + c, channels, L - 1)
-        j += L
-    for c in range(channels):
-        left = before if c >= channels // L * L else j
-        if left < after:                                      # a slice may not begin before the array
-            source = x[at + c * plane + first + left * step:]
-            for k in range(left, after):
-                out[to + k * channels + c] = source[(k - left) * step]
+    whole = channels // L * L
+    if step == 1 and at + (whole - 1) * plane + (count + L - 1) // L * L <= x.size:      # squares of L pixels by L channels, by shuffles
+        for c in range(0, whole, L):
+            for j in range(0, count, L):
+                transpose_square(x, at + c * plane + j, plane, out, to + j * channels + c, channels, L - 1)
+    else:
+        whole = 0
+    for c in range(whole, channels):
+        source = x[at + c * plane:]
+        for j in range(count):
+            out[to + j * channels + c] = source[j * step]
 
 
 @inner
 def turn_input(x, at, phases, s, i0, j0, out):
     """out[phase, y, x, c]: the input from position (i0, j0) on of the C channels that begin at x[at], zero outside the picture."""
-    to = 0
     for p in range(s.phases):
-        for i in range(s.high):
-            y, size = (i0 + i) * s.sy + phases[p, 0] + s.dy, s.wide * s.C
-            if 0 <= y < s.H:
-                turn_row(x, at + y * s.W, s.H * s.W, s.W, j0 * s.sx + phases[p, 1] + s.dx, s.sx, s.C, out, to, s.wide)
-            else:
-                out[to:to + size] = 0
-            to += size
+        left, top = j0 * s.sx + phases[p, 1] + s.dx, i0 * s.sy + phases[p, 0] + s.dy
+        before, after = inside(left, s.sx, s.W, s.wide)
+        above, below = inside(top, s.sy, s.H, s.high)
+        line, plane = s.wide * s.C, out[p * s.high * s.wide * s.C:]
+        plane[:above * line] = 0
+        for i in range(above, below):
+            to = i * line
+            plane[to:to + before * s.C] = 0
+            if before < after:
+                turn_row(x, at + (top + i * s.sy) * s.W + left + before * s.sx, s.H * s.W, s.sx, s.C, after - before, plane,
+                         to + before * s.C)
+            plane[to + after * s.C:to + line] = 0
+        plane[below * line:s.high * line] = 0
 
 
 @inner
-def side_by_side(x, at, taps, phases, s, i0, j0, rows, line, out):
-    """out[y, x, c * taps + t]: all that the position (i0 + y, j0 + x) meets, in rows of s.wide positions."""
-    K = s.C * s.taps
-    for c in range(s.C):
-        for t in range(s.taps):
-            p = taps[t, 0]
-            for i in range(rows):
-                y = (i0 + i + taps[t, 1]) * s.sy + phases[p, 0] + s.dy
-                if 0 <= y < s.H:
-                    copy_line(x, at + (c * s.H + y) * s.W, s.W, (j0 + taps[t, 2]) * s.sx + phases[p, 1] + s.dx, s.sx, line)
-                else:
-                    line[:] = 0
-                target = out[i * s.wide * K + c * s.taps + t:]
-                for j in range(line.size):
-                    target[j * K] = line[j]
+def turn_tile(x, at, line, height, rows, count, out, to):
+    """out[to + j * height + r] = x[at + min(r, rows - 1) * line + j], j < count. May write a vector's width of positions more."""
+    L = simd.lanes(x)
+    if height <= L and at + (rows - 1) * line + (count + L - 1) // L * L <= x.size:
+        for j in range(0, count, L):
+            if height == H0:
+                transpose0(x, at + j, line, out, to + j * height, height, rows - 1)
+            elif height == H1:
+                transpose1(x, at + j, line, out, to + j * height, height, rows - 1)
+            else:
+                transpose2(x, at + j, line, out, to + j * height, height, rows - 1)
+        return
+    for r in range(height):
+        source = x[at + min(r, rows - 1) * line:]
+        for j in range(count):
+            out[to + j * height + r] = source[j]
 
 
 @inner
@@ -78,16 +81,16 @@ def turn_gradient(g, at, s, rows, cols, out):
     """out[m * rows * wide + (i * wide + j) * height + r] = g[m + r, i, j] for each tile that starts at channel m; 0 beyond a row's end."""
     m = 0
     while m < s.M:
-        height, base = tile_height(s.M - m), m * rows * s.wide
+        height = tile_height(s.M - m)
         for i in range(rows):
-            to = base + i * s.wide * height
-            pack_tile(g, at + m * s.oH * s.oW + i * s.oW, 0, s.oH * s.oW, out, to, height, min(height, s.M - m), cols, 0)
+            to = (m * rows + i * height) * s.wide
+            turn_tile(g, at + m * s.oH * s.oW + i * s.oW, s.oH * s.oW, height, min(height, s.M - m), cols, out, to)
             out[to + cols * height:to + s.wide * height] = 0
         m += height
 
 
 @inner
-def add_products(turned, pixels, channels, at, positions, area, out, to, M, none):
+def add_products(turned, M, positions, area, pixels, at, channels, out, to, none):
     """out[to + m * channels + c] += sum over positions q of  turned[m, q] pixels[at + q * channels + c]."""
     wide, m = VECTORS * simd.lanes(turned), 0
     while m < M:
@@ -100,35 +103,55 @@ def add_products(turned, pixels, channels, at, positions, area, out, to, M, none
 
 
 @inner
-def weights_task(chunk, x, g, taps, phases, partial, parts, unrolled, s):
+def by_taps(x, g, at, ag, taps, phases, s, i0, j0, rows, cols, positions, room, turned, pixels, own, none):
+    """own[c * taps + t, m] += what one piece adds, with few input channels. `room`: the padded piece, and a line of it for each tap."""
+    copy_piece(x, at, phases, s, i0, j0, room)
+    K, size, lines = s.C * s.taps, s.high * s.wide, s.C * s.phases * s.high * s.wide
+    for k in range(K):
+        c, t = k // s.taps, k % s.taps
+        start = (c * s.phases + taps[t, 0]) * size + taps[t, 1] * s.wide + taps[t, 2]
+        room[lines + k * positions:][:positions] = room[start:][:positions]
+    k = 0
+    while k < K:
+        height = tile_height(K - k)
+        turn_tile(room, lines + k * positions, positions, height, min(height, K - k), positions, turned, k * positions)
+        k += height
+    for i in range(rows):
+        turn_row(g, ag + i * s.oW, s.oH * s.oW, 1, s.M, cols, pixels, i * s.wide * s.M)
+        pixels[(i * s.wide + cols) * s.M:(i + 1) * s.wide * s.M] = 0
+    add_products(turned, K, positions, positions, pixels, 0, s.M, own, 0, none)
+
+
+@inner
+def weights_task(chunk, x, g, taps, phases, partial, parts, few, s):
     """The pieces of one part, one after the other, for one group."""
-    group, part = chunk // parts, chunk % parts
+    group, part, L = chunk // parts, chunk % parts, simd.lanes(x)
     across, down = (s.J + s.cols - 1) // s.cols, (s.I + s.rows - 1) // s.rows
-    pieces = s.N * across * down
-    size, slack = s.M * s.C * s.taps, VECTORS * simd.lanes(x)
-    own = partial[chunk * size:(chunk + 1) * size]
+    pieces, K, area = s.N * across * down, s.C * s.taps, s.rows * s.wide
+    own = partial[chunk * s.M * K:(chunk + 1) * s.M * K]
     own[:] = 0
-    planes = s.taps if unrolled else s.phases
-    pixels, line = np.empty(s.C * planes * s.high * s.wide + slack, x.dtype), np.empty(s.cols, x.dtype)
-    turned, none = np.empty(padded(s.M) * s.rows * s.wide + 64, x.dtype), np.empty(0, x.dtype)
+    padded_piece = s.C * s.phases * s.high * s.wide
+    pixels = np.empty((area * s.M if few else padded_piece) + (VECTORS + s.M + s.C) * L, x.dtype)     # whole vectors are written and read
+    turned = np.empty(padded(K if few else s.M) * area + (L + 1) * H0, x.dtype)
+    room, none = np.empty(padded_piece + K * area + L if few else 0, x.dtype), np.empty(0, x.dtype)
     for item in range(part * pieces // parts, (part + 1) * pieces // parts):
         n, piece = item // (across * down), item % (across * down)
         i0, j0 = piece // across * s.rows, piece % across * s.cols
         rows, cols = min(s.rows, s.I - i0), min(s.cols, s.J - j0)
         positions, picture = (rows - 1) * s.wide + cols, n * s.groups + group
-        turn_gradient(g, picture * s.M * s.oH * s.oW + i0 * s.oW + j0, s, rows, cols, turned)
-        if unrolled:
-            pixels[:] = 0
-            side_by_side(x, picture * s.C * s.H * s.W, taps, phases, s, i0, j0, rows, line[:cols], pixels)
-            add_products(turned, pixels, s.C * s.taps, 0, positions, rows * s.wide, own, 0, s.M, none)
-        else:
-            turn_input(x, picture * s.C * s.H * s.W, phases, s, i0, j0, pixels)
-            for t in range(s.taps):
-                at = ((taps[t, 0] * s.high + taps[t, 1]) * s.wide + taps[t, 2]) * s.C
-                add_products(turned, pixels, s.C, at, positions, rows * s.wide, own, t * s.M * s.C, s.M, none)
+        at, ag = picture * s.C * s.H * s.W, picture * s.M * s.oH * s.oW + i0 * s.oW + j0
+        if few:
+            by_taps(x, g, at, ag, taps, phases, s, i0, j0, rows, cols, positions, room, turned, pixels, own, none)
+            continue
+        turn_gradient(g, ag, s, rows, cols, turned)
+        turn_input(x, at, phases, s, i0, j0, pixels)
+        for t in range(s.taps):
+            start = ((taps[t, 0] * s.high + taps[t, 1]) * s.wide + taps[t, 2]) * s.C
+            add_products(turned, s.M, positions, rows * s.wide, pixels, start, s.C, own, t * s.M * s.C, none)
 
 
 @jit
-def weights_kernel(x, g, taps, phases, partial, parts, unrolled, s, threads):
-    """partial (groups, parts, taps, M, C), or (groups, parts, M, C * taps) if unrolled: the sums of the parts. `s` is the forward pass."""
-    parallel_for(weights_task, s.groups * parts, threads, (x, g, taps, phases, partial, parts, unrolled, s))
+def weights_kernel(x, g, taps, phases, partial, parts, few, s, threads):
+    """partial (groups, parts, taps, M, C), or (groups, parts, C * taps, M) with few input channels: the sums of the parts. `s` describes
+    the forward pass."""
+    parallel_for(weights_task, s.groups * parts, threads, (x, g, taps, phases, partial, parts, few, s))
