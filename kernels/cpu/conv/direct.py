@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.packed import pack_tile
-from kernels.jit import inner, jit, parallel_for
+from kernels.jit import inner, jit, like, parallel_for
 
 R0, R1 = simd.CONV_ROWS, simd.CONV_ROWS // 2
 VECTORS = simd.CONV_VECTORS
@@ -82,6 +82,28 @@ def inside(first, step, length, count):
     return before, max(before, min(count, (length - first + step - 1) // step))
 
 
+# Unsigned places: no test for negative ones that would stop vectorisation. Slices would do the same, but each counts a reference to its
+# array, and threads that count on the same array at once wait for each other: it took three times as long.
+
+@inner
+def copy_run(x, start, step, out, to, count):
+    """out[to + j] = x[start + j step], j < count."""
+    if step == 1:
+        for j in range(count):
+            out[np.uint64(to + j)] = x[np.uint64(start + j)]
+    else:
+        for j in range(count):
+            out[np.uint64(to + j)] = x[np.uint64(start + j * step)]
+
+
+@inner
+def clear(out, start, stop):
+    """out[start:stop] = 0"""
+    zero = like(out[0], 0)
+    for j in range(start, stop):
+        out[np.uint64(j)] = zero
+
+
 @inner
 def copy_piece(x, at, phases, s, i0, j0, piece):
     """piece[c, phase, y, x]: the input from position (i0, j0) on of the C channels that begin at x[at], zero outside the picture."""
@@ -90,22 +112,14 @@ def copy_piece(x, at, phases, s, i0, j0, piece):
         before, after = inside(left, s.sx, s.W, s.wide)
         above, below = inside(top, s.sy, s.H, s.high)
         for c in range(s.C):
-            plane = piece[(c * s.phases + p) * s.high * s.wide:][:s.high * s.wide]
-            plane[:above * s.wide] = 0
-            plane[below * s.wide:] = 0
+            plane = (c * s.phases + p) * s.high * s.wide
+            clear(piece, plane, plane + above * s.wide)
             for i in range(above, below):
-                line = plane[i * s.wide:][:s.wide]
-                line[:before] = 0
-                line[after:] = 0
-                if before < after:
-                    start = at + (c * s.H + top + i * s.sy) * s.W + left + before * s.sx
-                    target, source = line[before:after], x[start:]
-                    if s.sx == 1:
-                        for j in range(target.size):
-                            target[j] = source[j]
-                    else:
-                        for j in range(target.size):
-                            target[j] = source[j * s.sx]
+                line = plane + i * s.wide
+                clear(piece, line, line + before)
+                copy_run(x, at + (c * s.H + top + i * s.sy) * s.W + left + before * s.sx, s.sx, piece, line + before, after - before)
+                clear(piece, line + after, line + s.wide)
+            clear(piece, plane + below * s.wide, plane + s.high * s.wide)
 
 
 @inner
@@ -113,14 +127,11 @@ def scatter(room, width, channels, q, rows, cols, s, out, to):
     """Positions q .. q + width - 1 of some channels, as they lie in `room`, to their places in the output, which begins at `to`."""
     i, j, done, area = q // s.wide, q % s.wide, 0, s.oH * s.oW
     while done < width and i < rows:
-        count = min(width - done, s.wide - j)
-        wanted, place = min(count, cols - j), to + i * s.osy * s.oW + j * s.osx
-        if wanted > 0:
-            for r in range(channels):
-                source, target = room[r * LINE + done:][:wanted], out[place + r * area:]
-                for k in range(source.size):
-                    target[k * s.osx] = source[k]
-        done += count
+        wanted, place = min(width - done, cols - j), to + i * s.osy * s.oW + j * s.osx
+        for r in range(channels):
+            for k in range(wanted):
+                out[np.uint64(place + r * area + k * s.osx)] = room[np.uint64(r * LINE + done + k)]
+        done += s.wide - j
         i, j = i + 1, 0
 
 
@@ -166,13 +177,13 @@ def conv_task(chunk, x, packed, table, phases, bias, out, relu, s):
         vectors, i, j, columns, fewer = panel(p, s, rows, cols, L)
         in_line = s.by_rows or (s.osx == 1 and j + columns <= cols)     # written where they belong, without sorting out
         bstep, cstep = (L, L) if fewer else (s.wide, s.osy * s.oW)
+        target, start, line = (out, corner + i * s.osy * s.oW + j, area) if in_line else (room, 0, LINE)
         for m in range(first, stop, R0):
-            height, to, at = tile_height(s.M - m), corner + m * area, group * group_size(s) + m * K
-            target, place, line = (out, to + i * s.osy * s.oW + j, area) if in_line else (room, 0, LINE)
-            tile(height, vectors, packed, at, piece, i * s.wide + j, bstep, table, K, target, place, line, cstep, s.M - m, columns, fewer,
-                 bias, group * s.M + m, relu)
+            height, at = tile_height(s.M - m), group * group_size(s) + m * K
+            tile(height, vectors, packed, at, piece, i * s.wide + j, bstep, table, K, target, start + m * area if in_line else 0, line, cstep,
+                 s.M - m, columns, fewer, bias, group * s.M + m, relu)
             if not in_line:
-                scatter(room, columns, min(height, s.M - m), i * s.wide + j, rows, cols, s, out, to)
+                scatter(room, columns, min(height, s.M - m), i * s.wide + j, rows, cols, s, out, corner + m * area)
 
 
 @jit

@@ -13,7 +13,7 @@ FLOPs: 2 N M C taps I J. Bytes: input and gradient once and turned once.
 
 import numpy as np
 
-from kernels.cpu.conv.direct import copy_piece, inside
+from kernels.cpu.conv.direct import clear, copy_piece, copy_run, inside
 from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.packed import H0, H1, VECTORS, padded, product, tile_height, transpose0, transpose1, transpose2, transpose_square
 from kernels.jit import inner, jit, parallel_for
@@ -33,9 +33,8 @@ def turn_row(x, at, plane, step, channels, count, out, to):
     else:
         whole = 0
     for c in range(whole, channels):
-        source = x[at + c * plane:]
         for j in range(count):
-            out[to + j * channels + c] = source[j * step]
+            out[np.uint64(to + j * channels + c)] = x[np.uint64(at + c * plane + j * step)]
 
 
 @inner
@@ -45,16 +44,15 @@ def turn_input(x, at, phases, s, i0, j0, out):
         left, top = j0 * s.sx + phases[p, 1] + s.dx, i0 * s.sy + phases[p, 0] + s.dy
         before, after = inside(left, s.sx, s.W, s.wide)
         above, below = inside(top, s.sy, s.H, s.high)
-        line, plane = s.wide * s.C, out[p * s.high * s.wide * s.C:]
-        plane[:above * line] = 0
+        line = s.wide * s.C
+        plane = p * s.high * line
+        clear(out, plane, plane + above * line)
         for i in range(above, below):
-            to = i * line
-            plane[to:to + before * s.C] = 0
-            if before < after:
-                turn_row(x, at + (top + i * s.sy) * s.W + left + before * s.sx, s.H * s.W, s.sx, s.C, after - before, plane,
-                         to + before * s.C)
-            plane[to + after * s.C:to + line] = 0
-        plane[below * line:s.high * line] = 0
+            to = plane + i * line
+            clear(out, to, to + before * s.C)
+            turn_row(x, at + (top + i * s.sy) * s.W + left + before * s.sx, s.H * s.W, s.sx, s.C, after - before, out, to + before * s.C)
+            clear(out, to + after * s.C, to + line)
+        clear(out, plane + below * line, plane + s.high * line)
 
 
 @inner
@@ -71,9 +69,8 @@ def turn_tile(x, at, line, height, rows, count, out, to):
                 transpose2(x, at + j, line, out, to + j * height, height, rows - 1)
         return
     for r in range(height):
-        source = x[at + min(r, rows - 1) * line:]
         for j in range(count):
-            out[to + j * height + r] = source[j]
+            out[np.uint64(to + j * height + r)] = x[np.uint64(at + min(r, rows - 1) * line + j)]
 
 
 @inner
@@ -85,7 +82,7 @@ def turn_gradient(g, at, s, rows, cols, out):
         for i in range(rows):
             to = (m * rows + i * height) * s.wide
             turn_tile(g, at + m * s.oH * s.oW + i * s.oW, s.oH * s.oW, height, min(height, s.M - m), cols, out, to)
-            out[to + cols * height:to + s.wide * height] = 0
+            clear(out, to + cols * height, to + s.wide * height)
         m += height
 
 
@@ -110,7 +107,7 @@ def by_taps(x, g, at, ag, taps, phases, s, i0, j0, rows, cols, positions, room, 
     for k in range(K):
         c, t = k // s.taps, k % s.taps
         start = (c * s.phases + taps[t, 0]) * size + taps[t, 1] * s.wide + taps[t, 2]
-        room[lines + k * positions:][:positions] = room[start:][:positions]
+        copy_run(room, start, 1, room, lines + k * positions, positions)
     k = 0
     while k < K:
         height = tile_height(K - k)
@@ -118,7 +115,7 @@ def by_taps(x, g, at, ag, taps, phases, s, i0, j0, rows, cols, positions, room, 
         k += height
     for i in range(rows):
         turn_row(g, ag + i * s.oW, s.oH * s.oW, 1, s.M, cols, pixels, i * s.wide * s.M)
-        pixels[(i * s.wide + cols) * s.M:(i + 1) * s.wide * s.M] = 0
+        clear(pixels, (i * s.wide + cols) * s.M, (i + 1) * s.wide * s.M)
     add_products(turned, K, positions, positions, pixels, 0, s.M, own, 0, none)
 
 
