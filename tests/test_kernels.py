@@ -69,6 +69,23 @@ def matmul_arguments(rng, floats, N, D, x, g):
     return {"matmul": fused + [(x.T, g), (x, floats(D)), (floats(N), x), (x[0], g[0]), (floats(3, 1, N, D), floats(2, D, 4))]}
 
 
+def conv_arguments(rng, floats, N, D, x, g):
+    """Pictures of D x (D + 2) pixels, 1x1 kernels and large ones, strides, holes, groups, more channels than a vector holds."""
+    found = {"conv": [], "conv_input_gradient": [], "conv_weight_gradient": []}
+    for C, outputs, kernel, *options, groups in ((2, 3, (1, 1), (1, 1), (0, 0), (1, 1), 1), (17, 5, (3, 2), (1, 1), (1, 1), (1, 1), 1),
+                                                 (4, 6, (2, 3), (2, 1), (1, 2), (1, 2), 2), (3, 13, (4, 4), (2, 3), (2, 2), (1, 1), 1),
+                                                 (2, 2, (D, D + 2), (1, 1), (0, 0), (1, 1), 1)):
+        size = min(D, 40)
+        H, W = (size, size + 2)
+        kernel = tuple(min(k, n) for k, n in zip(kernel, (H, W), strict=True))
+        y = reference.conv(np.zeros((1, C, H + 4, W + 4)), np.zeros((outputs, C // groups, *kernel)), None, *options, groups)
+        pictures, weight, arrived = floats(2, C, H + 4, W + 4), floats(outputs, C // groups, *kernel), floats(2, *y.shape[1:])
+        found["conv"] += [(pictures, weight, floats(outputs), *options, groups, activation) for activation in (None, "relu")]
+        found["conv_input_gradient"] += [(arrived, weight, (H + 4, W + 4), bias, *options, groups) for bias in (None, floats(C))]
+        found["conv_weight_gradient"] += [(arrived, pictures, kernel, *options, groups)]
+    return found
+
+
 def softmax_arguments(rng, floats, N, D, x, g):
     y = reference.softmax(x)
     return {"softmax": [(x,), (floats(2, N, 3),), (200 * x,)], "log_softmax": [(x,), (x[0],), (200 * x,)],
@@ -128,7 +145,8 @@ def warp_arguments(rng, floats, N, D, x, g):
 
 
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
-             "norm": norm_arguments, "embedding": embedding_arguments, "random": random_arguments, "optimizer": optimizer_arguments,
+             "norm": norm_arguments, "conv": conv_arguments,
+             "embedding": embedding_arguments, "random": random_arguments, "optimizer": optimizer_arguments,
              "warp": warp_arguments}
 
 

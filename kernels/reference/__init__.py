@@ -1,5 +1,6 @@
 """The reference wing: the obvious truth in NumPy and SciPy, without a JIT."""
 
+from kernels.reference.conv import conv, conv_input_gradient, conv_weight_gradient
 from kernels.reference.elementwise import (
     abs,
     add,

@@ -64,6 +64,15 @@ from scratchnn.ops.comparison import (
     lt,
     ne,
 )
+from scratchnn.ops.conv import (
+    conv1d,
+    conv2d,
+    conv_transpose1d,
+    conv_transpose2d,
+    convolution,
+    convolution_input_gradient,
+    convolution_weight_gradient,
+)
 from scratchnn.ops.creation import (
     arange,
     as_tensor,

@@ -11,6 +11,7 @@ from kernels.cpu.conv.direct import conv_kernel
 from kernels.cpu.conv.plan import backward_taps, forward_taps, plan
 from kernels.cpu.conv.weights import PARTS, weights_kernel
 from kernels.cpu.matmul import matmul, simd
+from kernels.shapes import conv_size
 
 SMALL = 1 << 18       # multiplications below which one thread is faster
 
@@ -23,7 +24,7 @@ def conv(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), g
     stride, padding, dilation   (down, right);  activation   None or "relu", applied while the result is in registers
     ValueError if the shapes do not fit. FLOPs: 2 N O OH OW KH KW C / groups.
     """
-    size = check("conv", x.shape, weight.shape, stride, padding, dilation, groups)
+    size = conv_size("conv", x.shape, weight.shape, stride, padding, dilation, groups)
     if activation not in (None, "relu"):
         raise ValueError(f"conv: activation must be None or 'relu', not {activation!r}")
     O, kernel = len(weight), weight.shape[2:]  # noqa: E741
@@ -42,7 +43,7 @@ def conv_input_gradient(g, weight, size, bias=None, stride=(1, 1), padding=(0, 0
     channel, a transposed convolution of g. FLOPs as `conv`; weights that a phase of the stride does not meet take no time."""
     N, O = g.shape[:2]  # noqa: E741
     shape, kernel, inputs = (N, weight.shape[1] * groups, *size), weight.shape[2:], weight.shape[1]
-    expected = check("conv_input_gradient", shape, weight.shape, stride, padding, dilation, groups)
+    expected = conv_size("conv_input_gradient", shape, weight.shape, stride, padding, dilation, groups)
     if g.shape != (N, len(weight), *expected):
         raise ValueError(f"conv_input_gradient: g has shape {g.shape}, a convolution of {shape} with {weight.shape} gives "
                          f"{(N, len(weight), *expected)}")
@@ -68,7 +69,7 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
     """The gradient (O, C / groups, KH, KW) of `conv` by its weight, kernel = (KH, KW), for the gradient g (N, O, OH, OW) of its result."""
     N, C, O = *x.shape[:2], g.shape[1]  # noqa: E741
     shape = (O, C // groups, *kernel)
-    size = check("conv_weight_gradient", x.shape, shape, stride, padding, dilation, groups)
+    size = conv_size("conv_weight_gradient", x.shape, shape, stride, padding, dilation, groups)
     if g.shape != (N, O, *size):
         raise ValueError(f"conv_weight_gradient: g has shape {g.shape}, a convolution of {x.shape} with {shape} gives {(N, O, *size)}")
     if size == (1, 1) and kernel == x.shape[2:] and groups == 1:
@@ -86,26 +87,6 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
                    _threads(N * M * C * T * grid[0] * grid[1]))
     total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
     return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)
-
-
-def check(name, x_shape, w_shape, stride, padding, dilation, groups):
-    """(OH, OW) of a convolution; ValueError with the numbers given and the rule if the shapes do not fit."""
-    if len(x_shape) != 4 or len(w_shape) != 4:
-        raise ValueError(f"{name}: x must have shape (N, C, H, W) and weight (O, C / groups, KH, KW), got {x_shape} and {w_shape}")
-    if x_shape[1] != w_shape[1] * groups or w_shape[0] % groups:
-        raise ValueError(f"{name}: weight {w_shape} with groups={groups} takes {w_shape[1] * groups} channels and its {w_shape[0]} outputs "
-                         f"must be divisible by groups; x has shape {x_shape}")
-    if min(stride) < 1 or min(dilation) < 1 or min(padding) < 0 or groups < 1:
-        raise ValueError(f"{name}: stride {stride}, dilation {dilation} and groups {groups} must be at least 1, and padding {padding} "
-                         "at least 0")
-    size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
-                 for n, k, s, p, d in zip(x_shape[2:], w_shape[2:], stride, padding, dilation, strict=True))
-    if min(size) < 1 or min(w_shape[2:]) < 1:
-        padded = tuple(n + 2 * p for n, p in zip(x_shape[2:], padding, strict=True))
-        reach = tuple(d * (k - 1) + 1 for k, d in zip(w_shape[2:], dilation, strict=True))
-        raise ValueError(f"{name}: the kernel reaches over {reach} pixels (size {tuple(w_shape[2:])}, dilation {dilation}), but the padded "
-                         f"input has {padded}; it must not be smaller")
-    return size
 
 
 def _flattened(shape, kernel, stride, padding, grid):

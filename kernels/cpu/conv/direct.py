@@ -180,8 +180,9 @@ def conv_task(chunk, x, packed, table, phases, bias, out, relu, s):
         target, start, line = (out, corner + i * s.osy * s.oW + j, area) if in_line else (room, 0, LINE)
         for m in range(first, stop, R0):
             height, at = tile_height(s.M - m), group * group_size(s) + m * K
-            tile(height, vectors, packed, at, piece, i * s.wide + j, bstep, table, K, target, start + m * area if in_line else 0, line, cstep,
-                 s.M - m, columns, fewer, bias, group * s.M + m, relu)
+            to = start + m * area if in_line else 0
+            tile(height, vectors, packed, at, piece, i * s.wide + j, bstep, table, K, target, to, line, cstep, s.M - m, columns, fewer,
+                 bias, group * s.M + m, relu)
             if not in_line:
                 scatter(room, columns, min(height, s.M - m), i * s.wide + j, rows, cols, s, out, corner + m * area)
 

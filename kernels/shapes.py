@@ -1,0 +1,21 @@
+"""Shapes that every wing works out and checks alike."""
+
+
+def conv_size(name, x_shape, w_shape, stride, padding, dilation, groups):
+    """(OH, OW) of a convolution; ValueError with the numbers given and the rule if the shapes do not fit."""
+    if len(x_shape) != 4 or len(w_shape) != 4:
+        raise ValueError(f"{name}: x must have shape (N, C, H, W) and weight (O, C / groups, KH, KW), got {x_shape} and {w_shape}")
+    if x_shape[1] != w_shape[1] * groups or w_shape[0] % groups:
+        raise ValueError(f"{name}: weight {w_shape} with groups={groups} takes {w_shape[1] * groups} channels and its {w_shape[0]} outputs "
+                         f"must be divisible by groups; x has shape {x_shape}")
+    if min(stride) < 1 or min(dilation) < 1 or min(padding) < 0 or groups < 1:
+        raise ValueError(f"{name}: stride {stride}, dilation {dilation} and groups {groups} must be at least 1, and padding {padding} "
+                         "at least 0")
+    size = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
+                 for n, k, s, p, d in zip(x_shape[2:], w_shape[2:], stride, padding, dilation, strict=True))
+    if min(size) < 1 or min(w_shape[2:]) < 1:
+        padded = tuple(n + 2 * p for n, p in zip(x_shape[2:], padding, strict=True))
+        reach = tuple(d * (k - 1) + 1 for k, d in zip(w_shape[2:], dilation, strict=True))
+        raise ValueError(f"{name}: the kernel reaches over {reach} pixels (size {tuple(w_shape[2:])}, dilation {dilation}), but the padded "
+                         f"input has {padded}; it must not be smaller")
+    return size
