@@ -70,18 +70,17 @@ def matmul_arguments(rng, floats, N, D, x, g):
 
 
 def conv_arguments(rng, floats, N, D, x, g):
-    """Pictures of D x (D + 2) pixels, 1x1 kernels and large ones, strides, holes, groups, more channels than a vector holds."""
+    """1x1 kernels, large ones and such as see the whole picture; strides, holes, groups, more channels than a vector holds."""
     found = {"conv": [], "conv_input_gradient": [], "conv_weight_gradient": []}
+    H, W = min(D, 9) + 4, min(N, 70) + 4
     for C, outputs, kernel, *options, groups in ((2, 3, (1, 1), (1, 1), (0, 0), (1, 1), 1), (17, 5, (3, 2), (1, 1), (1, 1), (1, 1), 1),
                                                  (4, 6, (2, 3), (2, 1), (1, 2), (1, 2), 2), (3, 13, (4, 4), (2, 3), (2, 2), (1, 1), 1),
-                                                 (2, 2, (D, D + 2), (1, 1), (0, 0), (1, 1), 1)):
-        size = min(D, 40)
-        H, W = (size, size + 2)
-        kernel = tuple(min(k, n) for k, n in zip(kernel, (H, W), strict=True))
-        y = reference.conv(np.zeros((1, C, H + 4, W + 4)), np.zeros((outputs, C // groups, *kernel)), None, *options, groups)
-        pictures, weight, arrived = floats(2, C, H + 4, W + 4), floats(outputs, C // groups, *kernel), floats(2, *y.shape[1:])
+                                                 (2, 2, (H, W), (1, 1), (0, 0), (1, 1), 1)):
+        y = reference.conv(np.zeros((1, C, H, W)), np.zeros((outputs, C // groups, *kernel)), None, *options, groups)
+        weight = floats(outputs, C // groups, *kernel) / np.sqrt(C * np.prod(kernel)).astype(x.dtype)
+        pictures, arrived = floats(2, C, H, W), floats(2, *y.shape[1:]) / np.sqrt(y[0].size).astype(x.dtype)
         found["conv"] += [(pictures, weight, floats(outputs), *options, groups, activation) for activation in (None, "relu")]
-        found["conv_input_gradient"] += [(arrived, weight, (H + 4, W + 4), bias, *options, groups) for bias in (None, floats(C))]
+        found["conv_input_gradient"] += [(arrived, weight, (H, W), bias, *options, groups) for bias in (None, floats(C))]
         found["conv_weight_gradient"] += [(arrived, pictures, kernel, *options, groups)]
     return found
 
