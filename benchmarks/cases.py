@@ -40,6 +40,47 @@ def _matmul(side):
         yield name, partial(product, a, b, out=c), 2 * M * N * K, 4 * (M * K + K * N + M * N)
 
 
+# (name, N, C, (H, W), O, kernel, stride, padding, dilation): the convolutions whose speed is promised, and SqueezeNet's.
+CONVOLUTIONS = [
+    ("cnn 1", 64, 1, (28, 28), 32, (3, 3), 1, 1, 1), ("cnn 2", 64, 32, (28, 28), 32, (3, 3), 1, 1, 1),
+    ("cnn 3", 64, 32, (14, 14), 64, (3, 3), 1, 1, 1), ("cnn 4", 64, 64, (14, 14), 64, (3, 3), 1, 1, 1),
+    ("dream 1", 1, 3, (256, 256), 32, (3, 3), 1, 1, 1), ("dream 2", 1, 32, (256, 256), 32, (3, 3), 1, 1, 1),
+    ("dream 3", 1, 32, (128, 128), 64, (3, 3), 1, 1, 1), ("dream 4", 1, 64, (128, 128), 64, (3, 3), 1, 1, 1),
+    ("dream 5", 1, 64, (64, 64), 128, (3, 3), 1, 1, 1), ("dream 6", 1, 128, (64, 64), 128, (3, 3), 1, 1, 1),
+    ("dcgan 1", 64, 1, (28, 28), 32, (4, 4), 2, 1, 1), ("dcgan 2", 64, 32, (14, 14), 64, (4, 4), 2, 1, 1),
+    ("dcgan 3", 64, 64, (7, 7), 1, (7, 7), 1, 0, 1), ("dcgan G 1", 64, 128, (7, 7), 64, (7, 7), 1, 0, 1),
+    ("dcgan G 2", 64, 64, (14, 14), 128, (4, 4), 2, 1, 1), ("dcgan G 3", 64, 1, (28, 28), 64, (4, 4), 2, 1, 1),
+    ("wavenet dilation 1", 4, 32, (1, 4097), 64, (1, 2), 1, 0, 1), ("wavenet dilation 256", 4, 32, (1, 4352), 64, (1, 2), 1, 0, 256),
+    ("wavenet residual", 4, 32, (1, 4096), 32, (1, 1), 1, 0, 1), ("wavenet skip", 4, 32, (1, 4096), 128, (1, 1), 1, 0, 1),
+    ("wavenet out", 4, 128, (1, 4096), 256, (1, 1), 1, 0, 1), ("squeezenet first", 1, 3, (227, 227), 96, (7, 7), 2, 0, 1),
+    ("squeezenet squeeze", 1, 128, (55, 55), 16, (1, 1), 1, 0, 1), ("squeezenet expand", 1, 16, (55, 55), 64, (3, 3), 1, 1, 1),
+    ("squeezenet deep", 1, 64, (13, 13), 256, (3, 3), 1, 1, 1), ("squeezenet last", 1, 512, (13, 13), 1000, (1, 1), 1, 0, 1)]
+
+
+def _conv(side):
+    """Forward pass and both gradients of each: our kernels, and the functions that torch's autograd calls."""
+    rng = np.random.default_rng(0)
+    for name, N, C, size, outputs, kernel, *numbers in CONVOLUTIONS:
+        stride, padding, dilation = ((n, n) for n in numbers)
+        grid = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(size, padding, dilation, kernel, stride, strict=True))
+        x, w, g = (rng.standard_normal(shape).astype(np.float32) for shape in ((N, C, *size), (outputs, C, *kernel), (N, outputs, *grid)))
+        flops, numbers = 2 * g.size * C * kernel[0] * kernel[1], 4 * (x.size + w.size + g.size)
+        if side == "scratchnn":
+            import kernels
+            options = (stride, padding, dilation)
+            calls = (partial(kernels.conv, x, w, None, *options), partial(kernels.conv_input_gradient, g, w, size, None, *options),
+                     partial(kernels.conv_weight_gradient, g, x, kernel, *options))
+        else:
+            import torch
+            x, w, g = (torch.from_numpy(a) for a in (x, w, g))
+            options = (None, stride, padding, dilation)
+            backward = partial(torch.ops.aten.convolution_backward, g, x, w, *options, False, (0, 0), 1)
+            calls = (partial(torch.nn.functional.conv2d, x, w, *options), partial(backward, (True, False, False)),
+                     partial(backward, (False, True, False)))
+        for form, call in zip(("forward", "input gradient", "weight gradient"), calls, strict=True):
+            yield f"{name} {form}", call, flops, numbers
+
+
 UNARY = ["exp", "tanh", "sigmoid", "relu", "gelu"]
 BINARY = ["add", "mul"]
 
@@ -129,8 +170,8 @@ def vae_step(m, nn, optim, batch=100, latents=20):
     return step
 
 
-GROUPS = {"matmul": (_matmul, "numpy"), "memory": (_memory_bound, "torch"), "reductions": (_reductions, "torch"),
-          "adam": (_adam, "torch"), "systems": (_systems, "torch")}
+GROUPS = {"matmul": (_matmul, "numpy"), "conv": (_conv, "torch"), "memory": (_memory_bound, "torch"),
+          "reductions": (_reductions, "torch"), "adam": (_adam, "torch"), "systems": (_systems, "torch")}
 
 
 def cases(group, side):

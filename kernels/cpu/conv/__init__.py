@@ -14,6 +14,7 @@ from kernels.cpu.matmul import matmul, simd
 from kernels.shapes import conv_size
 
 SMALL = 1 << 18       # multiplications below which one thread is faster
+CHUNKS = 8            # pieces of work at least, so that several threads share it evenly; the same on any number of threads
 
 
 def conv(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, activation=None):
@@ -79,11 +80,12 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
         return np.zeros(shape, x.dtype)
     x_shape, grid = _flattened(x.shape, kernel, stride, padding, size)
     lanes, T = simd.VECTOR_BYTES // x.itemsize, len(taps)
-    numbers, table, phases = plan(lanes, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
+    numbers, table, phases = plan(lanes, 1, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
     pieces = N * -(-numbers.I // numbers.rows) * -(-numbers.J // numbers.cols)
     few, parts = inputs < lanes, min(PARTS, pieces)
+    split = max(1, min(4 // (groups * parts), M // 24))                            # few pieces: threads share the channels
     partial = np.empty((groups, parts, inputs, T, M) if few else (groups, parts, T, M, inputs), x.dtype)
-    weights_kernel(x.ravel(), g.ravel(), table, phases, partial.ravel(), parts, few, numbers,
+    weights_kernel(x.ravel(), g.ravel(), table, phases, partial.ravel(), parts, 1 if few else split, few, numbers,
                    _threads(N * M * C * T * grid[0] * grid[1]))
     total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
     return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)
@@ -101,7 +103,7 @@ def _sum(x, weight, bias, out, relu, x_shape, groups, M, grid, step, taps, out_s
     if not out.size:
         return
     lanes, none = simd.VECTOR_BYTES // x.itemsize, np.empty(0, x.dtype)
-    numbers, table, phases = plan(lanes, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides)
+    numbers, table, phases = plan(lanes, CHUNKS, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides)
     conv_kernel(x.ravel(), weight.ravel(), table, phases, none if bias is None else np.ascontiguousarray(bias), out.ravel(), relu, numbers,
                 _threads(out.size // (out_step[0] * out_step[1]) * numbers.C * numbers.taps))
 

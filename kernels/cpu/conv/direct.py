@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.packed import pack_tile
-from kernels.jit import inner, jit, like, parallel_for
+from kernels.jit import inner, jit, parallel_for
 
 R0, R1 = simd.CONV_ROWS, simd.CONV_ROWS // 2
 VECTORS = simd.CONV_VECTORS
@@ -82,15 +82,15 @@ def inside(first, step, length, count):
     return before, max(before, min(count, (length - first + step - 1) // step))
 
 
-# Unsigned places: no test for negative ones that would stop vectorisation. Slices would do the same, but each counts a reference to its
-# array, and threads that count on the same array at once wait for each other: it took three times as long.
+# Copies go by places in whole arrays, not by slices: each slice counts a reference to its array, and threads that count on the same
+# array at once wait for each other, which took three times as long. Unsigned places need no test for negative ones.
 
 @inner
 def copy_run(x, start, step, out, to, count):
-    """out[to + j] = x[start + j step], j < count."""
+    """out[to + j] = x[start + j step], j < count; with a step of 1 zeros behind it, up to a whole vector."""
     if step == 1:
-        for j in range(count):
-            out[np.uint64(to + j)] = x[np.uint64(start + j)]
+        for j in range(0, count, simd.lanes(x)):
+            simd.copy_first(x, start + j, count - j, out, to + j)
     else:
         for j in range(count):
             out[np.uint64(to + j)] = x[np.uint64(start + j * step)]
@@ -98,39 +98,43 @@ def copy_run(x, start, step, out, to, count):
 
 @inner
 def clear(out, start, stop):
-    """out[start:stop] = 0"""
-    zero = like(out[0], 0)
-    for j in range(start, stop):
-        out[np.uint64(j)] = zero
+    """out[start:stop] = 0, and up to a whole vector more."""
+    for j in range(start, stop, simd.lanes(out)):
+        simd.copy_first(out, j, 0, out, j)
 
 
 @inner
 def copy_piece(x, at, phases, s, i0, j0, piece):
-    """piece[c, phase, y, x]: the input from position (i0, j0) on of the C channels that begin at x[at], zero outside the picture."""
-    for p in range(s.phases):
-        left, top = j0 * s.sx + phases[p, 1] + s.dx, i0 * s.sy + phases[p, 0] + s.dy
-        before, after = inside(left, s.sx, s.W, s.wide)
-        above, below = inside(top, s.sy, s.H, s.high)
-        for c in range(s.C):
-            plane = (c * s.phases + p) * s.high * s.wide
-            clear(piece, plane, plane + above * s.wide)
-            for i in range(above, below):
-                line = plane + i * s.wide
-                clear(piece, line, line + before)
-                copy_run(x, at + (c * s.H + top + i * s.sy) * s.W + left + before * s.sx, s.sx, piece, line + before, after - before)
-                clear(piece, line + after, line + s.wide)
-            clear(piece, plane + below * s.wide, plane + s.high * s.wide)
+    """piece[c, phase, y, x]: the input from position (i0, j0) on of the C channels that begin at x[at], zero outside the picture.
+
+    Line after line, each with zeros behind it that the next one covers: `piece` has room for a vector more.
+    """
+    line = 0
+    for c in range(s.C):
+        for p in range(s.phases):
+            left, y = j0 * s.sx + phases[p, 1] + s.dx, i0 * s.sy + phases[p, 0] + s.dy
+            before, after = inside(left, s.sx, s.W, s.wide)
+            for _ in range(s.high):
+                clear(piece, line, line + s.wide)
+                if 0 <= y < s.H and before < after:
+                    copy_run(x, at + (c * s.H + y) * s.W + left + before * s.sx, s.sx, piece, line + before, after - before)
+                y += s.sy
+                line += s.wide
 
 
 @inner
 def scatter(room, width, channels, q, rows, cols, s, out, to):
     """Positions q .. q + width - 1 of some channels, as they lie in `room`, to their places in the output, which begins at `to`."""
-    i, j, done, area = q // s.wide, q % s.wide, 0, s.oH * s.oW
+    i, j, done, area, L = q // s.wide, q % s.wide, 0, s.oH * s.oW, simd.lanes(out)
     while done < width and i < rows:
         wanted, place = min(width - done, cols - j), to + i * s.osy * s.oW + j * s.osx
         for r in range(channels):
-            for k in range(wanted):
-                out[np.uint64(place + r * area + k * s.osx)] = room[np.uint64(r * LINE + done + k)]
+            if s.osx == 1:
+                for k in range(0, wanted, L):
+                    simd.copy_only(room, r * LINE + done + k, wanted - k, out, place + r * area + k)
+            else:
+                for k in range(wanted):
+                    out[np.uint64(place + r * area + k * s.osx)] = room[np.uint64(r * LINE + done + k)]
         done += s.wide - j
         i, j = i + 1, 0
 

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 ROOM = 1 << 16      # numbers of a padded piece of the input: 256 kB of float32, a part of the second-level cache
-CHUNKS = 8          # pieces at least, so that several threads share the work evenly; the same on any number of threads
 
 
 class Sum(NamedTuple):
@@ -52,10 +51,12 @@ class Sum(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def plan(lanes, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides):
+def plan(lanes, chunks, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides):
     """(Sum, table of taps (T, 4): phase, row and column in its plane, place of the weight; phases (P, 2): row and column).
 
-    lanes   numbers in a vector;  taps   ((dy, dx, place of the weight), ...);  strides   wm, wc, wg
+    lanes    numbers in a vector
+    chunks   pieces of work at least, so that several threads share it evenly
+    taps     ((dy, dx, place of the weight), ...);  strides   wm, wc, wg
     """
     N, channels, H, W = x_shape
     (I, J), (sy, sx), C = grid, step, channels // groups  # noqa: E741
@@ -63,24 +64,24 @@ def plan(lanes, x_shape, groups, M, grid, step, taps, out_size, origin, out_step
     places = [divmod(t[0] - dy, sy) + divmod(t[1] - dx, sx) for t in taps]                    # row, its phase, column, its phase
     phases = sorted({(p[1], p[3]) for p in places})
     below, right = max(p[0] for p in places), max(p[2] for p in places)
-    rows, cols = _piece(N * groups, C * len(phases), I, J, below, right)
+    rows, cols = _piece(-(-chunks // (N * groups)), C * len(phases), I, J, below, right, lanes)
     table = [(phases.index((p[1], p[3])), p[0], p[2], t[2]) for p, t in zip(places, taps, strict=True)]
     run_on = 1.08 * -(-((rows - 1) * (cols + right) + cols) // lanes)               # vectors, and what it costs to sort them out
     by_rows = out_step[1] == 1 and rows * -(-cols // lanes) <= run_on
     pieces = N * groups * -(-I // rows) * -(-J // cols)
-    split = max(1, min(-(-CHUNKS // max(1, pieces)), M // 32))
+    split = max(1, min(-(-chunks // max(1, pieces)), M // 32))
     numbers = Sum(N, groups, C, M, H, W, I, J, sy, sx, dy, dx, rows, cols, rows + below, cols + right, by_rows, split, len(taps),
                   len(phases), *out_size, *origin, *out_step, *strides)
     return numbers, np.array(table), np.array(phases)
 
 
-def _piece(pictures, planes, I, J, below, right):  # noqa: E741
-    """(rows, columns) of positions in a piece: as many as fit into ROOM, but in CHUNKS pieces at least."""
-    share = -(-CHUNKS // pictures)
+def _piece(share, planes, I, J, below, right, lanes):  # noqa: E741
+    """(rows, columns) of positions in a piece: as many as fit into ROOM, but a picture in `share` pieces at least."""
     cols = min(J, max(256, -(-J // share))) if I == 1 else J
     cols = max(1, min(cols, max(256, ROOM // (planes * (1 + below)) - right)))
     rows = max(1, min(-(-I // share), ROOM // (planes * (cols + right)) - below))
-    return -(-I // -(-I // rows)), -(-J // -(-J // cols))                                    # pieces of nearly the same size
+    rows = -(-I // -(-I // rows))                                                            # pieces of nearly the same size
+    return min(I, -(-rows // 3) * 3) if cols <= lanes else rows, -(-J // -(-J // cols))      # a tile takes three short rows
 
 
 def forward_taps(kernel, dilation, padding):

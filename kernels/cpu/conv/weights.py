@@ -74,14 +74,15 @@ def turn_tile(x, at, line, height, rows, count, out, to):
 
 
 @inner
-def turn_gradient(g, at, s, rows, cols, out):
-    """out[m * rows * wide + (i * wide + j) * height + r] = g[m + r, i, j] for each tile that starts at channel m; 0 beyond a row's end."""
+def turn_gradient(g, at, s, M, rows, cols, out):
+    """out[m * rows * wide + (i * wide + j) * height + r] = g[m + r, i, j] for each tile that starts at channel m of M; 0 beyond a row's
+    end."""
     m = 0
-    while m < s.M:
-        height = tile_height(s.M - m)
+    while m < M:
+        height = tile_height(M - m)
         for i in range(rows):
             to = (m * rows + i * height) * s.wide
-            turn_tile(g, at + m * s.oH * s.oW + i * s.oW, s.oH * s.oW, height, min(height, s.M - m), cols, out, to)
+            turn_tile(g, at + m * s.oH * s.oW + i * s.oW, s.oH * s.oW, height, min(height, M - m), cols, out, to)
             clear(out, to + cols * height, to + s.wide * height)
         m += height
 
@@ -120,13 +121,16 @@ def by_taps(x, g, at, ag, taps, phases, s, i0, j0, rows, cols, positions, room, 
 
 
 @inner
-def weights_task(chunk, x, g, taps, phases, partial, parts, few, s):
-    """The pieces of one part, one after the other, for one group."""
+def weights_task(chunk, x, g, taps, phases, partial, parts, split, few, s):
+    """The pieces of one part, one after the other, for some channels of the gradient in one group."""
+    chunk, share, tiles = chunk // split, chunk % split, (s.M + H0 - 1) // H0
+    first, stop = share * tiles // split * H0, min(s.M, (share + 1) * tiles // split * H0)
     group, part, L = chunk // parts, chunk % parts, simd.lanes(x)
     across, down = (s.J + s.cols - 1) // s.cols, (s.I + s.rows - 1) // s.rows
     pieces, K, area = s.N * across * down, s.C * s.taps, s.rows * s.wide
     own = partial[chunk * s.M * K:(chunk + 1) * s.M * K]
-    own[:] = 0
+    for t in range(1 if few else s.taps):
+        own[t * s.M * s.C + first * s.C:][:(stop - first) * (K if few else s.C)] = 0
     padded_piece = s.C * s.phases * s.high * s.wide
     pixels = np.empty((area * s.M if few else padded_piece) + (VECTORS + s.M + s.C) * L, x.dtype)     # whole vectors are written and read
     turned = np.empty(padded(K if few else s.M) * area + (L + 1) * H0, x.dtype)
@@ -140,15 +144,15 @@ def weights_task(chunk, x, g, taps, phases, partial, parts, few, s):
         if few:
             by_taps(x, g, at, ag, taps, phases, s, i0, j0, rows, cols, positions, room, turned, pixels, own, none)
             continue
-        turn_gradient(g, ag, s, rows, cols, turned)
+        turn_gradient(g, ag + first * s.oH * s.oW, s, stop - first, rows, cols, turned)
         turn_input(x, at, phases, s, i0, j0, pixels)
         for t in range(s.taps):
             start = ((taps[t, 0] * s.high + taps[t, 1]) * s.wide + taps[t, 2]) * s.C
-            add_products(turned, s.M, positions, rows * s.wide, pixels, start, s.C, own, t * s.M * s.C, none)
+            add_products(turned, stop - first, positions, rows * s.wide, pixels, start, s.C, own, (t * s.M + first) * s.C, none)
 
 
 @jit
-def weights_kernel(x, g, taps, phases, partial, parts, few, s, threads):
+def weights_kernel(x, g, taps, phases, partial, parts, split, few, s, threads):
     """partial (groups, parts, taps, M, C), or (groups, parts, C * taps, M) with few input channels: the sums of the parts. `s` describes
     the forward pass."""
-    parallel_for(weights_task, s.groups * parts, threads, (x, g, taps, phases, partial, parts, few, s))
+    parallel_for(weights_task, s.groups * parts * split, threads, (x, g, taps, phases, partial, parts, split, few, s))

@@ -265,6 +265,21 @@ def copy_first(typing_context, x, xo, count, y, yo):
     return types.void(x, xo, count, y, yo), codegen
 
 
+@intrinsic
+def copy_only(typing_context, x, xo, count, y, yo):
+    """y[yo:yo + count] = x[xo:xo + count] for count <= lanes; a whole vector of x is read."""
+    vector, suffix = _vector(x)
+
+    def codegen(context, builder, signature, args):
+        source, target = (builder.bitcast(builder.gep(_data(context, builder, signature, args, i), [args[i + 1]]), vector.as_pointer())
+                          for i in (0, 3))
+        mask = _first_lanes(builder, args[2], 0, vector.count)
+        _call(builder, f"llvm.masked.store.{suffix}.p0", ir.VoidType(), builder.load(source, align=4), target, I32(4), mask)
+        return context.get_dummy_value()
+
+    return types.void(x, xo, count, y, yo), codegen
+
+
 def transpose(rows=None):
     """block(x, xo, ldx, y, yo, ldy, last): y[yo + c * ldy + r] = x[xo + min(r, last) * ldx + c] for r < rows, c < lanes, by shuffles.
 
