@@ -87,10 +87,13 @@ def inside(first, step, length, count):
 
 @inner
 def copy_run(x, start, step, out, to, count):
-    """out[to + j] = x[start + j step], j < count; with a step of 1 zeros behind it, up to a whole vector."""
+    """out[to + j] = x[start + j step], j < count; and perhaps zeros behind it, up to a whole vector."""
     if step == 1:
         for j in range(0, count, simd.lanes(x)):
             simd.copy_first(x, start + j, count - j, out, to + j)
+    elif step == 2:
+        for j in range(0, count, simd.lanes(x)):
+            simd.copy_second(x, start + 2 * j, count - j, out, to + j)
     else:
         for j in range(count):
             out[np.uint64(to + j)] = x[np.uint64(start + j * step)]

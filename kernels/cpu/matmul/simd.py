@@ -266,6 +266,25 @@ def copy_first(typing_context, x, xo, count, y, yo):
 
 
 @intrinsic
+def copy_second(typing_context, x, xo, count, y, yo):
+    """y[yo:yo + count] = x[xo::2][:count] for count <= lanes, and zeros behind it up to a whole vector."""
+    vector, suffix = _vector(x)
+    L = vector.count
+
+    def codegen(context, builder, signature, args):
+        X, Y = (_data(context, builder, signature, args, i) for i in (0, 3))
+        zero, last = ir.Constant(vector, [0.0] * L), builder.sub(builder.mul(args[2], I64(2)), I64(1))
+        halves = [_call(builder, f"llvm.masked.load.{suffix}.p0", vector,
+                        builder.bitcast(builder.gep(X, [builder.add(args[1], I64(h * L))]), vector.as_pointer()), I32(4),
+                        _first_lanes(builder, last, h * L, L), zero) for h in range(2)]
+        even = builder.shuffle_vector(*halves, ir.Constant(ir.VectorType(I32, L), list(range(0, 2 * L, 2))))
+        builder.store(even, builder.bitcast(builder.gep(Y, [args[4]]), vector.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(x, xo, count, y, yo), codegen
+
+
+@intrinsic
 def copy_only(typing_context, x, xo, count, y, yo):
     """y[yo:yo + count] = x[xo:xo + count] for count <= lanes; a whole vector of x is read."""
     vector, suffix = _vector(x)
