@@ -132,20 +132,74 @@ def _adam(side):
 
 def _systems(side):
     m, _, nn, optim = _library(side)
-    yield "mlp_step", mlp_step(m, nn, optim), 6 * 128 * (784 * 512 + 512 * 512 + 512 * 10) - 2 * 128 * 784 * 512, 0
-    yield "vae_step", vae_step(m, nn, optim), 6 * 100 * (784 * 500 + 500 * 40 + 20 * 500 + 500 * 784) - 2 * 100 * 784 * 500, 0
+    for name, make, flops in SYSTEMS:
+        yield name, make(m, nn, optim), flops, 0
 
 
 def mlp_step(m, nn, optim, batch=128):
     """A training step of 784-512-512-10 with Adam; the same words make it in both libraries."""
     model = nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
+    return _classify(nn, optim, model, m.rand(batch, 784), m.randint(0, 10, (batch,)))
+
+
+def cnn_step(m, nn, optim, batch=64):
+    """A training step of the convolutional classifier 32-32-pool-64-64-pool-128-10 with Adam."""
+    model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+                          nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+                          nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU(), nn.Linear(128, 10))
+    return _classify(nn, optim, model, m.rand(batch, 1, 28, 28), m.randint(0, 10, (batch,)))
+
+
+def _classify(nn, optim, model, x, y):
     adam = optim.Adam(model.parameters(), 1e-3)
-    x, y = m.rand(batch, 784), m.randint(0, 10, (batch,))
 
     def step():
         adam.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         adam.step()
+    return step
+
+
+def dcgan_step(m, nn, optim, batch=64, latents=64, channels=32):
+    """Both updates of a DCGAN on 28x28 pictures, with batch norm."""
+    C, F = channels, nn.functional
+    generator = nn.Sequential(
+        nn.ConvTranspose2d(latents, 4 * C, 7, 1, 0, bias=False), nn.BatchNorm2d(4 * C), nn.ReLU(),
+        nn.ConvTranspose2d(4 * C, 2 * C, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * C), nn.ReLU(),
+        nn.ConvTranspose2d(2 * C, 1, 4, 2, 1), nn.Tanh())
+    discriminator = nn.Sequential(
+        nn.Conv2d(1, C, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(C, 2 * C, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * C), nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * C, 1, 7, 1, 0), nn.Flatten())
+    adam_g, adam_d = (optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (generator, discriminator))
+    x, one, zero = m.rand(batch, 1, 28, 28) * 2 - 1, m.ones(batch, 1), m.zeros(batch, 1)
+    loss = F.binary_cross_entropy_with_logits
+
+    def step():
+        fake = generator(m.randn(batch, latents, 1, 1))
+        adam_d.zero_grad()
+        (loss(discriminator(x), one) + loss(discriminator(fake.detach()), zero)).backward()
+        adam_d.step()
+        adam_g.zero_grad()
+        loss(discriminator(fake), one).backward()
+        adam_g.step()
+    return step
+
+
+def dream_step(m, nn, optim, size=256):
+    """A step of gradient ascent on a picture, through a trunk of six convolutions whose weights stay."""
+    layers = []
+    for channels in ((3, 32), (32, 32), None, (32, 64), (64, 64), None, (64, 128), (128, 128)):
+        layers += [nn.MaxPool2d(2)] if channels is None else [nn.Conv2d(*channels, 3, padding=1), nn.ReLU()]
+    trunk = nn.Sequential(*layers)
+    for p in trunk.parameters():
+        p.requires_grad_(False)
+    x = m.rand(1, 3, size, size).requires_grad_()
+    gradient = m.grad if hasattr(m, "grad") else m.autograd.grad
+
+    def step():
+        g, = gradient(trunk(x).square().mean(), [x])
+        with m.no_grad():
+            x.add_(g / (g.abs().mean() + 1e-8), alpha=0.01)
     return step
 
 
@@ -170,6 +224,20 @@ def vae_step(m, nn, optim, batch=100, latents=20):
     return step
 
 
+def _conv_flops(*layers):
+    """Forward pass and both gradients, the first layer's input gradient left out; layers (N, C, O, taps, positions)."""
+    work = [2 * N * C * outputs * taps * positions for N, C, outputs, taps, positions in layers]
+    return 3 * sum(work) - work[0]
+
+
+SYSTEMS = [
+    ("mlp_step", mlp_step, _conv_flops((128, 784, 512, 1, 1), (128, 512, 512, 1, 1), (128, 512, 10, 1, 1))),
+    ("cnn_step", cnn_step, _conv_flops((64, 1, 32, 9, 784), (64, 32, 32, 9, 784), (64, 32, 64, 9, 196), (64, 64, 64, 9, 196),
+                                       (64, 3136, 128, 1, 1), (64, 128, 10, 1, 1))),
+    ("vae_step", vae_step, _conv_flops((100, 784, 500, 1, 1), (100, 500, 40, 1, 1), (100, 20, 500, 1, 1), (100, 500, 784, 1, 1))),
+    ("dcgan_step", dcgan_step, 0),
+    ("dream_step", dream_step, 2 * 2 * 9 * (3 * 32 * 65536 + 32 * 32 * 65536 + 32 * 64 * 16384 + 64 * 64 * 16384 + 64 * 128 * 4096
+                                            + 128 * 128 * 4096))]
 GROUPS = {"matmul": (_matmul, "numpy"), "conv": (_conv, "torch"), "memory": (_memory_bound, "torch"),
           "reductions": (_reductions, "torch"), "adam": (_adam, "torch"), "systems": (_systems, "torch")}
 
