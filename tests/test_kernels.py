@@ -91,6 +91,22 @@ def norm_arguments(rng, floats, N, D, x, g):
             "layer_norm_backward": [(g, x, mean, rstd, weight), (g, x, mean, rstd, None)]}
 
 
+def batch_norm_arguments(rng, floats, N, D, x, g):
+    weight, bias, pixels = floats(D), floats(D), floats(N, D, 3, 11)
+    shapes = [(3 * a + 5, floats(*a.shape)) for a in (x[1:] if N > 2 else np.repeat(x, 2, 0), floats(N, D, 3), pixels)]
+    forward, backward, groups, groups_backward = [], [], [], []
+    for a, grad in shapes:
+        _, mean, var = reference.batch_norm(a, None, None, 1e-3)
+        forward += [(a, weight, bias, 1e-3), (a, None, None, 1e-3), (a, weight, None, 1e-3, floats(D), floats(D) ** 2)]
+        backward += [(grad, a, mean, var, weight, 1e-3), (grad, a, mean, var, None, 1e-3)]
+        for count in (D, 1):
+            if a[0].size > count:
+                _, mean, var = reference.group_norm(a, count, None, None, 1e-3)
+                groups += [(a, count, weight, bias, 1e-3), (a, count, None, None, 1e-3)]
+                groups_backward += [(grad, a, mean, var, weight, 1e-3)]
+    return {"batch_norm": forward, "batch_norm_backward": backward, "group_norm": groups, "group_norm_backward": groups_backward}
+
+
 def embedding_arguments(rng, floats, N, D, x, g):
     index = rng.integers(0, 7, N)
     return {"gather_rows": [(floats(7, D), index)], "scatter_add_rows": [(g, index, 7), (g, index.astype(np.int32), 9)]}
@@ -128,8 +144,8 @@ def warp_arguments(rng, floats, N, D, x, g):
 
 
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
-             "norm": norm_arguments, "embedding": embedding_arguments, "random": random_arguments, "optimizer": optimizer_arguments,
-             "warp": warp_arguments}
+             "norm": norm_arguments, "batch_norm": batch_norm_arguments, "embedding": embedding_arguments, "random": random_arguments,
+             "optimizer": optimizer_arguments, "warp": warp_arguments}
 
 
 # ---- running and comparing ------------------------------------------------------------------------------------------
@@ -205,8 +221,10 @@ def test_empty_arrays(shape):
     for name, *args in (("exp", x), ("clamp", x, 0, 1), ("add", x, x), ("where", x > 0, x, x), ("sum", x, (0,)), ("mean", x, (1,)),
                         ("logsumexp", x, (1,)), ("cumsum", x, 1), ("matmul", x, x.T), ("softmax", x), ("log_softmax", x),
                         ("softmax_backward", x, x), ("log_softmax_backward", x, x), ("layer_norm", x, None, None, 1e-5),
-                        ("layer_norm_backward", x, x, x.sum(1), x.sum(1), None), ("gather_rows", x, none),
-                        ("scatter_add_rows", x[:0], none, 2), ("cross_entropy", x[:0], none),
+                        ("layer_norm_backward", x, x, x.sum(1), x.sum(1), None), ("batch_norm", x, None, None, 1e-5),
+                        ("batch_norm_backward", x, x, x.sum(0), x.sum(0), None, 1e-5), ("group_norm", x, 1, None, None, 1e-5),
+                        ("group_norm_backward", x, x, x.sum(1, keepdims=True), x.sum(1, keepdims=True), None, 1e-5),
+                        ("gather_rows", x, none), ("scatter_add_rows", x[:0], none, 2), ("cross_entropy", x[:0], none),
                         ("cross_entropy_backward", x.sum(1)[:0], x[:0], x.sum(1)[:0], none), ("bernoulli", 0, 0, x),
                         ("dropout", x, 0.5, 0, 0), ("categorical", 0, 0, x[:0], 2), ("words", 0, 0, 0), ("permutation", 0, 0, 0),
                         ("randint", 0, 0, 0, 5, shape), ("sgd", [x], [x], None, 0.1), ("squared_norms", [x])):
