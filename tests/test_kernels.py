@@ -340,6 +340,17 @@ def test_large_logits_stay_finite():
     assert np.isnan(cpu.softmax(np.array([[0, np.nan, 1]], np.float32))).all()
 
 
+@pytest.mark.parametrize("shape", [(200, 3), (9, 3, 50)], ids=str)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_statistics_far_from_zero(shape, dtype):
+    """Variance 1 around a mean of 1e5 (1e9 in float64), where the difference of two sums would have no digit left."""
+    x = (np.random.default_rng(0).standard_normal(shape) + (1e5 if dtype == np.float32 else 1e9)).astype(dtype)
+    for found, true in ((cpu.batch_norm(x, None, None, 1e-5), reference.batch_norm(x, None, None, 1e-5)),
+                        (cpu.group_norm(x, 3, None, None, 1e-5), reference.group_norm(x, 3, None, None, 1e-5))):
+        np.testing.assert_allclose(found[1], true[1], rtol=1e-7)
+        np.testing.assert_allclose(found[2], true[2], rtol=1e-6)
+
+
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("wing", [cpu, reference])
@@ -372,6 +383,9 @@ def test_messages_name_the_shapes():
         r"\(3, 4\) .*\(2,\)": lambda: cpu.cross_entropy(x, np.zeros(2, int)),
         r"\(3,\).*\(4,\) fits": lambda: cpu.cross_entropy(x, np.zeros(3, int), weight=np.zeros(3)),
         r"\(5,\), \(4,\) fits": lambda: cpu.layer_norm(x, np.zeros(5), None, 1e-5),
+        r"bias has shape \(5,\), \(4,\) fits x of shape \(3, 4\)": lambda: cpu.batch_norm(x, None, np.zeros(5), 1e-5),
+        r"\(3, 4\) has 4 channels, which 3 groups do not divide": lambda: cpu.group_norm(x, 3, None, None, 1e-5),
+        r"shape \(4,\), its input \(3, 4\)": lambda: cpu.batch_norm_backward(x[0], x, x[0], x[0], None, 1e-5),
         r"\(3, 4\).* \(4,\)": lambda: cpu.softmax_backward(x, x[0]),
         r"3 rows.* 2 indices": lambda: cpu.scatter_add_rows(x, np.zeros(2, int), 5),
         r"\(N, D\).*\(4,\)": lambda: cpu.layer_norm(x[0], None, None, 1e-5),
