@@ -226,8 +226,8 @@ def batch_norm(x, weight, bias, eps, mean=None, var=None):
     """(y, mean (C,), var (C,)) of x (N, C, ...): y = (x - mean) / sqrt(var + eps) weight + bias for each channel.
 
     Mean and variance (divided by the count) are the channel's own in x, or those given: running statistics in use. weight and bias have
-    shape (C,) or are None. Bytes: x read twice (once where a channel fits the cache, or statistics are given), y written; 7 FLOPs an
-    element.
+    shape (C,) or are None. Bytes: x read twice (once where statistics are given, or a chunk of channels fits the cache), y written;
+    7 FLOPs an element.
     """
     channels = _channels("batch_norm", x, weight, bias, mean, var)
     training = mean is None
@@ -240,7 +240,7 @@ def batch_norm_backward(g, x, mean, var, weight, eps):
     """(dx, dweight (C,), dbias (C,)) for g, the gradient of y, where mean and var are those that batch_norm found in x.
 
     With z = (x - mean) rstd, rstd = 1 / sqrt(var + eps) and h = g weight: dx = rstd (h - mean(h) - z mean(h z)) with means over each
-    channel, dweight = sum(g z), dbias = sum(g). Bytes: g and x read twice (once where both of a channel fit the cache), dx written.
+    channel, dweight = sum(g z), dbias = sum(g). Bytes: g and x read twice (once where a chunk of both fits the cache), dx written.
     """
     channels = _channels("batch_norm_backward", x, weight, None, mean, var)
     return _backward(g, x, mean, var, _filled(weight, 1, channels, x), eps)
@@ -297,7 +297,7 @@ def _backward(g, x, mean, var, weight, eps):
 
 
 def _plan(x, channels, weights):
-    """(whether to go by columns, L, channels in a chunk, threads) for so many C and C S of the kernels."""
+    """(whether to go by columns, L, channels in a chunk, threads) for C = channels and C S = weights."""
     length = math.prod(x.shape[2:])
     if length < SHORT and weights == channels:
         return True, length, max(1, WIDTH // length), jit.threads(x.size)
