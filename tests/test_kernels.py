@@ -107,6 +107,22 @@ def norm_arguments(rng, floats, N, D, x, g):
             "layer_norm_backward": [(g, x, mean, rstd, weight), (g, x, mean, rstd, None)]}
 
 
+def batch_norm_arguments(rng, floats, N, D, x, g):
+    weight, bias, pixels = floats(D), floats(D), floats(N, D, 3, 11)
+    shapes = [(3 * a + 5, floats(*a.shape)) for a in (x[1:] if N > 2 else np.repeat(x, 2, 0), floats(N, D, 3), pixels)]
+    forward, backward, groups, groups_backward = [], [], [], []
+    for a, grad in shapes:
+        _, mean, var = reference.batch_norm(a, None, None, 1e-3)
+        forward += [(a, weight, bias, 1e-3), (a, None, None, 1e-3), (a, weight, None, 1e-3, floats(D), floats(D) ** 2)]
+        backward += [(grad, a, mean, var, weight, 1e-3), (grad, a, mean, var, None, 1e-3)]
+        for count in (D, 1):
+            if a[0].size > count:
+                _, mean, var = reference.group_norm(a, count, None, None, 1e-3)
+                groups += [(a, count, weight, bias, 1e-3), (a, count, None, None, 1e-3)]
+                groups_backward += [(grad, a, mean, var, weight, 1e-3)]
+    return {"batch_norm": forward, "batch_norm_backward": backward, "group_norm": groups, "group_norm_backward": groups_backward}
+
+
 def embedding_arguments(rng, floats, N, D, x, g):
     index = rng.integers(0, 7, N)
     return {"gather_rows": [(floats(7, D), index)], "scatter_add_rows": [(g, index, 7), (g, index.astype(np.int32), 9)]}
@@ -144,9 +160,8 @@ def warp_arguments(rng, floats, N, D, x, g):
 
 
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
-             "norm": norm_arguments, "conv": conv_arguments,
-             "embedding": embedding_arguments, "random": random_arguments, "optimizer": optimizer_arguments,
-             "warp": warp_arguments}
+             "norm": norm_arguments, "conv": conv_arguments, "batch_norm": batch_norm_arguments, "embedding": embedding_arguments,
+             "random": random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments}
 
 
 # ---- running and comparing ------------------------------------------------------------------------------------------
@@ -222,8 +237,10 @@ def test_empty_arrays(shape):
     for name, *args in (("exp", x), ("clamp", x, 0, 1), ("add", x, x), ("where", x > 0, x, x), ("sum", x, (0,)), ("mean", x, (1,)),
                         ("logsumexp", x, (1,)), ("cumsum", x, 1), ("matmul", x, x.T), ("softmax", x), ("log_softmax", x),
                         ("softmax_backward", x, x), ("log_softmax_backward", x, x), ("layer_norm", x, None, None, 1e-5),
-                        ("layer_norm_backward", x, x, x.sum(1), x.sum(1), None), ("gather_rows", x, none),
-                        ("scatter_add_rows", x[:0], none, 2), ("cross_entropy", x[:0], none),
+                        ("layer_norm_backward", x, x, x.sum(1), x.sum(1), None), ("batch_norm", x, None, None, 1e-5),
+                        ("batch_norm_backward", x, x, x.sum(0), x.sum(0), None, 1e-5), ("group_norm", x, 1, None, None, 1e-5),
+                        ("group_norm_backward", x, x, x.sum(1, keepdims=True), x.sum(1, keepdims=True), None, 1e-5),
+                        ("gather_rows", x, none), ("scatter_add_rows", x[:0], none, 2), ("cross_entropy", x[:0], none),
                         ("cross_entropy_backward", x.sum(1)[:0], x[:0], x.sum(1)[:0], none), ("bernoulli", 0, 0, x),
                         ("dropout", x, 0.5, 0, 0), ("categorical", 0, 0, x[:0], 2), ("words", 0, 0, 0), ("permutation", 0, 0, 0),
                         ("randint", 0, 0, 0, 5, shape), ("sgd", [x], [x], None, 0.1), ("squared_norms", [x])):
@@ -339,6 +356,17 @@ def test_large_logits_stay_finite():
     assert np.isnan(cpu.softmax(np.array([[0, np.nan, 1]], np.float32))).all()
 
 
+@pytest.mark.parametrize("shape", [(200, 3), (9, 3, 50)], ids=str)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_statistics_far_from_zero(shape, dtype):
+    """Variance 1 around a mean of 1e5 (1e9 in float64), where the difference of two sums would have no digit left."""
+    x = (np.random.default_rng(0).standard_normal(shape) + (1e5 if dtype == np.float32 else 1e9)).astype(dtype)
+    for found, true in ((cpu.batch_norm(x, None, None, 1e-5), reference.batch_norm(x, None, None, 1e-5)),
+                        (cpu.group_norm(x, 3, None, None, 1e-5), reference.group_norm(x, 3, None, None, 1e-5))):
+        np.testing.assert_allclose(found[1], true[1], rtol=1e-7)
+        np.testing.assert_allclose(found[2], true[2], rtol=1e-6)
+
+
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("wing", [cpu, reference])
@@ -371,6 +399,9 @@ def test_messages_name_the_shapes():
         r"\(3, 4\) .*\(2,\)": lambda: cpu.cross_entropy(x, np.zeros(2, int)),
         r"\(3,\).*\(4,\) fits": lambda: cpu.cross_entropy(x, np.zeros(3, int), weight=np.zeros(3)),
         r"\(5,\), \(4,\) fits": lambda: cpu.layer_norm(x, np.zeros(5), None, 1e-5),
+        r"bias has shape \(5,\), \(4,\) fits x of shape \(3, 4\)": lambda: cpu.batch_norm(x, None, np.zeros(5), 1e-5),
+        r"\(3, 4\) has 4 channels, which 3 groups do not divide": lambda: cpu.group_norm(x, 3, None, None, 1e-5),
+        r"shape \(4,\), its input \(3, 4\)": lambda: cpu.batch_norm_backward(x[0], x, x[0], x[0], None, 1e-5),
         r"\(3, 4\).* \(4,\)": lambda: cpu.softmax_backward(x, x[0]),
         r"3 rows.* 2 indices": lambda: cpu.scatter_add_rows(x, np.zeros(2, int), 5),
         r"\(N, D\).*\(4,\)": lambda: cpu.layer_norm(x[0], None, None, 1e-5),

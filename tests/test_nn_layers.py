@@ -95,6 +95,39 @@ def test_layer_norm_has_mean_zero_and_variance_one():
         nn.LayerNorm(4)(x)
 
 
+def test_batch_norm_in_training_and_in_evaluation():
+    layer, batches = nn.BatchNorm1d(3, momentum=None), snn.randn(4, 50, 3) * 3 + 7
+    y = layer(batches[0]).detach().numpy()
+    assert np.allclose(y.mean(0), 0, atol=1e-5) and np.allclose(y.var(0), 1, atol=1e-4)
+    for x in batches[1:]:
+        layer(x)
+    assert layer.num_batches_tracked.item() == 4 and layer.num_batches_tracked.dtype == np.int64
+    assert np.allclose(layer.running_mean.array, batches.array.mean((0, 1)), atol=1e-5)             # momentum None: over all batches
+    assert np.allclose(layer.running_var.array, batches.array.var(1, ddof=1).mean(0), atol=1e-5)
+    before = layer.running_mean.tolist()
+    y = layer.eval()(batches[0, :1]).detach().numpy()
+    assert np.allclose(y, (batches.array[0, :1] - layer.running_mean.array) / np.sqrt(layer.running_var.array + 1e-5), atol=1e-5)
+    assert layer.running_mean.tolist() == before
+    layer.reset_running_stats()
+    assert layer.running_mean.tolist() == [0] * 3 and layer.running_var.tolist() == [1] * 3 and layer.num_batches_tracked.item() == 0
+
+
+def test_group_and_instance_norm_have_mean_zero_and_variance_one():
+    x = snn.randn(4, 6, 5, 5) * 3 + 7
+    for layer, groups in ((nn.GroupNorm(2, 6), 2), (nn.InstanceNorm2d(6), 6)):
+        y = layer(x).detach().numpy().reshape(4, groups, -1)
+        assert np.allclose(y.mean(2), 0, atol=1e-5) and np.allclose(y.var(2), 1, atol=1e-4)
+
+
+def test_spectral_norm_bounds_the_weight():
+    snn.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(20, 30), n_power_iterations=200)
+    assert np.linalg.norm(layer.weight.array, 2) == pytest.approx(1, abs=1e-5)
+    before = layer.eval().parametrizations.weight[0]._u
+    layer(snn.ones(1, 20)).sum().backward()
+    assert layer.parametrizations.weight[0]._u is before and layer.parametrizations.weight.original.grad is not None
+
+
 def test_flatten_and_unflatten_are_inverse():
     x = snn.arange(24).reshape(2, 3, 4)
     assert nn.Flatten()(x).shape == (2, 12) and nn.Flatten(0, 1)(x).shape == (6, 4) and nn.Flatten(0)(x).shape == (24,)
@@ -167,7 +200,7 @@ def _trained_bits(threads):
     snn.set_num_threads(threads)
     try:
         snn.manual_seed(11)
-        net = nn.Sequential(nn.Linear(300, 200), nn.LayerNorm(200), nn.GELU(), nn.Dropout(0.3), nn.Linear(200, 10))
+        net = nn.Sequential(nn.Linear(300, 200), nn.LayerNorm(200), nn.BatchNorm1d(200), nn.GELU(), nn.Dropout(0.3), nn.Linear(200, 10))
         x, target = snn.randn(256, 300), snn.randint(0, 10, (256,))
         optimizer = optim.Adam(net.parameters(), lr=1e-2)
         for _ in range(4):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import scratchnn as snn
-from scratchnn import checkpoint, data
+from scratchnn import checkpoint, data, nn
 from scratchnn.models.classifier import MLP, predict
 
 
@@ -23,6 +23,27 @@ def test_weights_go_to_torch_and_back(tmp_path):
     save_file(peer.state_dict(), path)
     model.layers.load_state_dict(checkpoint.load_weights(path))
     assert all(np.array_equal(model.layers.state_dict()[k].numpy(), v.numpy()) for k, v in peer.state_dict().items())
+
+
+def test_statistics_and_parametrizations_go_to_torch_and_back(tmp_path):
+    """Running statistics, the count of batches (int64) and the vectors of spectral norm have torch's names, and both go on from there."""
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file, save_file
+    model, peer = (lib.Sequential(lib.utils.parametrizations.spectral_norm(lib.Linear(5, 6)), lib.BatchNorm1d(6), lib.GroupNorm(2, 6),
+                                  lib.Unflatten(1, (2, 3)), lib.InstanceNorm1d(2, affine=True, track_running_stats=True))
+                   for lib in (nn, torch.nn))
+    x = np.random.default_rng(0).standard_normal((8, 5)).astype(np.float32)
+    for _ in range(3):
+        model(snn.tensor(x))
+    checkpoint.save_weights(tmp_path / "w", model.state_dict())
+    peer.load_state_dict(load_file(tmp_path / "w"))
+    assert peer[1].num_batches_tracked == 3 and peer[1].num_batches_tracked.dtype == torch.int64
+    np.testing.assert_allclose(model(snn.tensor(x)).detach().numpy(), peer(torch.tensor(x)).detach().numpy(), atol=2e-5)
+    save_file(peer.state_dict(), tmp_path / "v")
+    model.load_state_dict(checkpoint.load_weights(tmp_path / "v"))
+    assert list(model.state_dict()) == list(peer.state_dict())
+    assert all(np.array_equal(model.state_dict()[k].numpy(), v.numpy()) for k, v in peer.state_dict().items())
+    np.testing.assert_allclose(model.eval()(snn.tensor(x)).detach().numpy(), peer.eval()(torch.tensor(x)).detach().numpy(), atol=2e-5)
 
 
 def test_transposed_views_are_not_scrambled(tmp_path):

@@ -2,6 +2,7 @@
 torch does not have there, are what a variational autoencoder is made of."""
 
 from scratchnn.ops import (
+    batch_norm,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     conv1d,
@@ -17,8 +18,10 @@ from scratchnn.ops import (
     gaussian_nll_loss,
     gaussian_sample,
     gelu,
+    group_norm,
     hardtanh,
     huber_loss,
+    instance_norm,
     kl_div,
     l1_loss,
     layer_norm,
@@ -41,8 +44,9 @@ from scratchnn.ops import (
 )
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d",
-    "cosine_similarity", "cross_entropy", "dropout", "elu", "embedding", "gaussian_kl", "gaussian_nll_loss", "gaussian_sample", "gelu",
-    "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid", "mse_loss",
-    "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv_transpose1d",
+    "conv_transpose2d", "cosine_similarity", "cross_entropy", "dropout", "elu", "embedding", "gaussian_kl", "gaussian_nll_loss",
+    "gaussian_sample", "gelu", "group_norm", "hardtanh", "huber_loss", "instance_norm", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
+    "linear", "log_softmax", "logsigmoid", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid", "silu",
+    "smooth_l1_loss", "softmax", "softplus", "tanh",
 ]

@@ -49,6 +49,16 @@ from scratchnn.ops.arithmetic import (
     sub,
     where,
 )
+from scratchnn.ops.batch_norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_evaluation,
+    batch_norm_training,
+    group_norm,
+    group_norm_backward,
+    group_norm_training,
+    instance_norm,
+)
 from scratchnn.ops.comparison import (
     eq,
     ge,

@@ -1,4 +1,4 @@
-"""Limits on gradients and weights, and all parameters as one vector: the parts of torch.nn.utils that training needs."""
+"""Limits on gradients and weights, all parameters as one vector, parametrizations: the parts of torch.nn.utils that training needs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 import kernels
 from scratchnn import ops
+from scratchnn.nn.utils import parametrizations
 from scratchnn.tensor import Tensor
 
 
