@@ -127,9 +127,33 @@ def warp_arguments(rng, floats, N, D, x, g):
             "gaussian_blur": [(pictures, 0.3), (pictures, 1.5), (x, 4)]}
 
 
+def pool_arguments(rng, floats, N, D, x, g):
+    pictures, line = np.round(floats(N, 2, 5, D + 2), 1), floats(N, D + 4)                        # ties
+    pictures[0, 0, 0, :2], pictures[0, 1, :, 0] = -np.inf, np.nan
+    largest = [(pictures, (3, (D + 1) // 2), (3, 3), (2, 2), (1, 1), (1, 1)), (pictures, (5, D + 1), (1, 2), (1, 1), (0, 0), (1, 1)),
+               (pictures, (2, (D + 5) // 3), (3, 2), (2, 3), (1, 1), (2, 1)), (line, (D // 2 + 2,), (2,), (2,), (0,), (1,))]
+    places = [(reference.max_pool(*args)[1], args[0].shape[-len(args[1]):]) for args in largest]
+    starts, ends = np.arange(D), np.arange(D) + rng.integers(1, 3, D)
+    windows = (np.array([[0, 3, 1], [2, 5, 5], [9, 1, 3]]), np.array([starts, ends, ends]))
+    return {"max_pool": largest, "max_pool_backward": [(floats(*at.shape), at, size) for at, size in places],
+            "avg_pool": [(pictures[:, 1:, :, 1:], windows), (line, windows[1:])],
+            "avg_pool_backward": [(floats(N, 2, 3, D), windows, (5, D + 1)), (g, windows[1:], (D + 1,))]}
+
+
+def resize_arguments(rng, floats, N, D, x, g):
+    pictures, size = floats(N, 2, 4, D), (4, D)
+    whole = (np.array([3, 0, 0, 2, 1]), rng.integers(0, D, 2 * D))
+    between = (np.array([0, 0.25, 3, 2.5]), (D - 1) * rng.random(D + 3))
+    taken, blended = floats(N, 2, 5, 2 * D), floats(N, 2, 4, D + 3)
+    return {"take_grid": [(pictures, whole), (x, whole[1:]), (rng.integers(0, 255, (N, D)).astype(np.uint8), whole[1:])],
+            "take_grid_backward": [(taken, whole, size), (taken[:, 0, 0], whole[1:], size[1:])],
+            "lerp_grid": [(pictures, between), (x, between[1:])],
+            "lerp_grid_backward": [(blended, between, size), (blended[:, 0, 0], between[1:], size[1:])]}
+
+
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
              "norm": norm_arguments, "embedding": embedding_arguments, "random": random_arguments, "optimizer": optimizer_arguments,
-             "warp": warp_arguments}
+             "warp": warp_arguments, "pool": pool_arguments, "resize": resize_arguments}
 
 
 # ---- running and comparing ------------------------------------------------------------------------------------------
