@@ -122,8 +122,8 @@ def max_pool(x, size, kernel_size, stride, padding, dilation):
     if y.size:
         extent = tuple(-(-max(n + p, (m - 1) * s + (k - 1) * d + 1) // s)
                        for n, m, k, s, p, d in zip(x.shape[1:], size, *geometry, strict=True))
-        P, H, W = x.shape
-        max_pool_kernel(x.reshape(P, -1), y.reshape(P, -1), place.reshape(P, -1), W, size[1], *geometry, extent, *chunks(len(x), x[0].size, x.size))
+        flat = (a.reshape(len(x), -1) for a in (x, y, place))
+        max_pool_kernel(*flat, x.shape[2], size[1], *geometry, extent, *chunks(len(x), x[0].size, x.size))
     return y.reshape(shape), place.reshape(shape)
 
 

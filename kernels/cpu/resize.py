@@ -96,12 +96,13 @@ def lerp_grid_kernel(x, y, rows, columns, each, chunks, threads):
 
 
 def lerp_grid(x, grid):
-    """x (..., H, W) at positions between its elements -> (..., h, w), linear along each dimension; with a single table (..., L) -> (..., l).
+    """x (..., H, W) at positions between its elements -> (..., h, w), linear along each dimension; with one table (..., L) -> (..., l).
 
     y[..., i, j] = x[..., grid[0][i], grid[1][j]], where x at position k + t, 0 <= t < 1, along a dimension is (1 - t) x[k] + t x[k + 1].
     The tables hold floats, none below 0 or above size - 1: IndexError. TypeError unless x is float32 or float64.
 
-    Bytes: y written, two rows of x read for each row of it, mostly from cache; 3 FLOPs each for W + w numbers a row: rows are blended first.
+    Bytes: y written, two rows of x read for each row of it, mostly from cache; 3 FLOPs for each of W + w numbers a row, as rows are
+    blended first.
     """
     floating("lerp_grid", x)
     rows, columns = _tables("lerp_grid", grid, x.shape[-len(grid):], np.float64)

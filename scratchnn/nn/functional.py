@@ -2,6 +2,10 @@
 torch does not have there, are what a variational autoencoder is made of."""
 
 from scratchnn.ops import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cosine_similarity,
@@ -15,6 +19,7 @@ from scratchnn.ops import (
     gelu,
     hardtanh,
     huber_loss,
+    interpolate,
     kl_div,
     l1_loss,
     layer_norm,
@@ -22,6 +27,8 @@ from scratchnn.ops import (
     linear,
     log_softmax,
     logsigmoid,
+    max_pool1d,
+    max_pool2d,
     mse_loss,
     nll_loss,
     normalize,
@@ -37,8 +44,9 @@ from scratchnn.ops import (
 )
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_similarity", "cross_entropy", "dropout", "elu", "embedding",
-    "gaussian_kl", "gaussian_nll_loss", "gaussian_sample", "gelu", "hardtanh", "huber_loss", "kl_div", "l1_loss", "layer_norm",
-    "leaky_relu", "linear", "log_softmax", "logsigmoid", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid",
-    "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "binary_cross_entropy", "binary_cross_entropy_with_logits",
+    "cosine_similarity", "cross_entropy", "dropout", "elu", "embedding", "gaussian_kl", "gaussian_nll_loss", "gaussian_sample", "gelu",
+    "hardtanh", "huber_loss", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax", "logsigmoid",
+    "max_pool1d", "max_pool2d", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid", "silu", "smooth_l1_loss",
+    "softmax", "softplus", "tanh",
 ]
