@@ -89,6 +89,13 @@ def test_adaptive_avg_pool(seed, dtype):
     agree(f"adaptive_avg_pool{dims}d", numbers(rng, dims, [1] * dims, dtype), size)
 
 
+def factor(f, size, mode):
+    """A scale factor that leaves at least one element, and on which torch agrees with itself: where the rounded size is once or twice the
+    old one, its nearest backward (and forward for small pictures) goes by that and not by the factor."""
+    times = int(size * f) / size
+    return 1.01 / size if times == 0 else times if mode == "nearest" and times in (1, 2) else f
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(90))
 def test_interpolate(seed, dtype):
@@ -102,7 +109,7 @@ def test_interpolate(seed, dtype):
     else:
         factors = [2, 0.5, 1, 3, 1.5, 0.7, 2.3, 1.0 / 3, 1.1]
         factors = [float(f) for f in rng.choice(factors, dims)]
-        options["scale_factor"] = [max(f, 1.01 / n) for f, n in zip(factors, shape[2:], strict=True)]
+        options["scale_factor"] = [factor(f, int(n), mode) for f, n in zip(factors, shape[2:], strict=True)]
         options["recompute_scale_factor"] = [None, False, True][int(rng.integers(3))]
     agree("interpolate", rng.standard_normal(shape).astype(dtype), mode=mode, **options)
 
@@ -112,8 +119,8 @@ def test_interpolate(seed, dtype):
 def test_pad(seed, dtype):
     rng = np.random.default_rng(seed)
     dims, mode = 1 + seed % 2, ("reflect", "replicate", "circular", "constant")[seed // 2 % 4]
-    x = numbers(rng, dims, [5] * dims, dtype)
-    agree("pad", x, [int(n) for n in rng.integers(-2, 5, 2 * dims)], mode, **({"value": 0.5} if mode == "constant" and seed % 3 else {}))
+    x = numbers(rng, dims, [6] * dims, dtype)
+    agree("pad", x, [int(n) for n in rng.integers(-2, 4, 2 * dims)], mode, **({"value": 0.5} if mode == "constant" and seed % 3 else {}))
 
 
 def test_large_pictures_go_through_blocks_of_rows():

@@ -39,11 +39,12 @@ def pad(input: Tensor, pad, mode: str = "constant", value: float | None = None) 
 
 def _around(mode, size, before, after):
     """Which element lies at each place of a dimension with so many more before and after."""
-    most = {"reflect": size - 1, "replicate": max(before, after) if size else 0, "circular": size}[mode]
-    if max(before, after) > most or min(before, 0) + min(after, 0) < -size:
+    kept = size + min(before, 0) + min(after, 0)
+    most = {"reflect": size - 1, "replicate": max(before, after) if size else 0, "circular": kept}[mode]
+    if max(before, after) > most or kept < 0:
         raise ValueError(f"pad: widths {before} and {after} do not fit a dimension of size {size}; mode {mode!r} takes at most {most}, "
-                         "and cropping at most the whole")
+                         f"and cropping at most {size} in all")
+    if mode == "circular":                                             # of what is left after cropping, as in torch
+        return max(-before, 0) + np.arange(-max(before, 0), kept + max(after, 0)) % max(kept, 1)
     place = np.arange(-before, size + after)
-    if mode == "reflect":
-        return size - 1 - np.abs(size - 1 - np.abs(place))
-    return np.clip(place, 0, size - 1) if mode == "replicate" else place % size
+    return size - 1 - np.abs(size - 1 - np.abs(place)) if mode == "reflect" else np.clip(place, 0, size - 1)

@@ -71,13 +71,13 @@ def _nearest(size, count, scale, dtype):
 
 def _linear(size, count, scale, dtype, align_corners):
     """Positions between elements, in the middle of pixels of the new size, or from the first element to the last with align_corners."""
-    i = np.arange(count, dtype=dtype)
+    i = np.arange(count, dtype=np.float64)
     if count == size:
         return i
     if align_corners:
-        return np.minimum(dtype.type((size - 1) / (count - 1) if count > 1 else 0) * i, dtype.type(size - 1))
-    half = dtype.type(0.5)
-    return np.clip(dtype.type(1 / scale if scale else size / count) * (i + half) - half, 0, size - 1).astype(dtype)
+        return np.minimum((dtype.type((size - 1) / (count - 1) if count > 1 else 0) * i).astype(dtype), size - 1)
+    position = dtype.type(1 / scale if scale else size / count) * (i + 0.5) - 0.5
+    return np.clip(position.astype(dtype), 0, size - 1)
 
 
 def interpolate(input: Tensor, size: Sizes | None = None, scale_factor: float | Sequence[float] | None = None, mode: str = "nearest",
