@@ -8,6 +8,7 @@ from kernels import jit
 from kernels.cpu.planes import chunks, floating, lifted, planes
 from kernels.jit import inner, like, parallel_for
 
+NOWHERE = -1 << 30      # the place of a window's maximum before one is found
 BLOCK = 2048      # outputs of a plane whose maxima are found together: they stay in the first-level cache from tap to tap
 
 # ---- maxima ---------------------------------------------------------------------------------------------------------
@@ -59,50 +60,34 @@ def finish(best, shift, y, place, start, stride):
 
 
 @inner
-def first_inside(at, step):
-    """The first of at, at + step, ... that is not negative."""
-    return at if at >= 0 else at + (step - 1 - at) // step * step
-
-
-@inner
-def max_pool_plane(phases, extent, best, shift, y, place, W, w, kernel, stride, padding, dilation):
+def max_pool_task(chunk, x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each):
     width = extent[1]
-    h, block = y.size // w, best.size // width
-    for top in range(0, h, block):
-        rows = min(block, h - top)
-        size = (rows - 1) * width + w
-        outputs, shifts = best[:size], shift[:size]
-        fill(outputs, -math.inf)
-        fill(shifts, -1)
-        for a in range(0, kernel[0] * dilation[0], dilation[0]):
-            for b in range(0, kernel[1] * dilation[1], dilation[1]):
-                phase, row = a % stride[0] * stride[1] + b % stride[1], top + a // stride[0]
-                taps = phases[(phase * extent[0] + row) * width + b // stride[1]:]
-                take_larger(taps, outputs, shifts, np.int32(a * W + b))
-        for i in range(rows):
-            row, column, part = (top + i) * stride[0] - padding[0], -padding[1], slice(i * width, i * width + w)
-            line = slice((top + i) * w, (top + i + 1) * w)
-            if finish(outputs[part], shifts[part], y[line], place[line], row * W + column, stride[1]) < 0:
-                for j in range(w):                           # in windows of -inf the first place inside counts, as in torch
-                    if shifts[i * width + j] < 0:
-                        place[(top + i) * w + j] = (
-                            first_inside(row, dilation[0]) * W + first_inside(column + j * stride[1], dilation[1]))
-
-
-@inner
-def max_pool_task(chunk, x, y, place, W, w, kernel, stride, padding, dilation, extent, each):
-    phases = np.empty(stride[0] * stride[1] * extent[0] * extent[1], x.dtype)
+    phases = np.empty(stride[0] * stride[1] * extent[0] * width, x.dtype)
     fill(phases, -math.inf)
-    room = max(1, BLOCK // extent[1]) * extent[1]
-    best, shift = np.empty(room, x.dtype), np.empty(room, np.int32)
+    h, block = y.shape[1] // w, max(1, BLOCK // width)
+    best, shift = np.empty(block * width, x.dtype), np.empty(block * width, np.int32)
     for p in range(chunk * each, min((chunk + 1) * each, len(x))):
         split(x[p], phases, W, extent, stride, padding)
-        max_pool_plane(phases, extent, best, shift, y[p], place[p], W, w, kernel, stride, padding, dilation)
+        for top in range(0, h, block):
+            rows = min(block, h - top)
+            outputs, shifts = best[:(rows - 1) * width + w], shift[:(rows - 1) * width + w]
+            fill(outputs, -math.inf)
+            fill(shifts, NOWHERE)
+            for a in range(0, kernel[0] * dilation[0], dilation[0]):
+                for b in range(0, kernel[1] * dilation[1], dilation[1]):
+                    phase, row = a % stride[0] * stride[1] + b % stride[1], top + a // stride[0]
+                    taps = phases[(phase * extent[0] + row) * width + b // stride[1]:]
+                    take_larger(taps, outputs, shifts, np.int32(a * W + b))
+            for i in range(top, top + rows):
+                part, line = slice((i - top) * width, (i - top) * width + w), slice(i * w, (i + 1) * w)
+                start = (i * stride[0] - padding[0]) * W - padding[1]
+                found = finish(outputs[part], shifts[part], y[p, line], place[p, line], start, stride[1])
+                least[chunk] = min(least[chunk], found)
 
 
 @jit.jit
-def max_pool_kernel(x, y, place, W, w, kernel, stride, padding, dilation, extent, each, chunks, threads):
-    parallel_for(max_pool_task, chunks, threads, (x, y, place, W, w, kernel, stride, padding, dilation, extent, each))
+def max_pool_kernel(x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each, threads):
+    parallel_for(max_pool_task, len(least), threads, (x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each))
 
 
 def max_pool(x, size, kernel_size, stride, padding, dilation):
@@ -123,8 +108,21 @@ def max_pool(x, size, kernel_size, stride, padding, dilation):
         extent = tuple(-(-max(n + p, (m - 1) * s + (k - 1) * d + 1) // s)
                        for n, m, k, s, p, d in zip(x.shape[1:], size, *geometry, strict=True))
         flat = (a.reshape(len(x), -1) for a in (x, y, place))
-        max_pool_kernel(*flat, x.shape[2], size[1], *geometry, extent, *chunks(len(x), x[0].size, x.size))
+        each, count, threads = chunks(len(x), x[0].size, x.size)
+        least = np.zeros(count, np.int32)
+        max_pool_kernel(*flat, least, x.shape[2], size[1], *geometry, extent, each, threads)
+        if least.min() < 0:
+            _place_lowest(place, x.shape[2], *geometry[1:])
     return y.reshape(shape), place.reshape(shape)
+
+
+def _place_lowest(place, W, stride, padding, dilation):
+    """Windows that hold nothing above -inf take the first place that lies inside, as in torch."""
+    first = []
+    for count, s, p, d in zip(place.shape[1:], stride, padding, dilation, strict=True):
+        start = np.arange(count) * s - p
+        first.append(np.where(start < 0, start % d, start))
+    np.copyto(place, first[0][:, None] * W + first[1], where=place < 0)
 
 
 @inner

@@ -8,13 +8,13 @@ import numpy as np
 
 def max_pool(x, size, kernel_size, stride, padding, dilation):
     """(y, places): the largest value of each window x[i s + a d - p], a < kernel_size, and its place in row order; of NaN the last."""
-    shape = x.shape[-len(size):]
-    y, places = np.empty((*x.shape[:-len(size)], *size), x.dtype), np.empty((*x.shape[:-len(size)], *size), np.int64)
+    leading, shape = x.shape[:-len(size)], x.shape[-len(size):]
+    y, places = np.empty((*leading, *size), x.dtype), np.empty((*leading, *size), np.int64)
     number = np.arange(math.prod(shape)).reshape(shape)
     for out in itertools.product(*map(range, size)):
         taps = [i * s - p + d * np.arange(k) for i, k, s, p, d in zip(out, kernel_size, stride, padding, dilation, strict=True)]
         window = np.ix_(*[t[(t >= 0) & (t < n)] for t, n in zip(taps, shape, strict=True)])
-        values = x[(..., *window)].reshape(*x.shape[:-len(size)], -1)
+        values = x[(..., *window)].reshape(*leading, number[window].size)
         nan = np.isnan(values)
         best = np.where(nan.any(-1), values.shape[-1] - 1 - nan[..., ::-1].argmax(-1), np.where(nan, -np.inf, values).argmax(-1))
         y[(..., *out)] = np.take_along_axis(values, best[..., None], -1)[..., 0]
@@ -26,7 +26,8 @@ def max_pool_backward(g, places, size):
     """dx (..., H, W): g added at its places."""
     leading = g.shape[:g.ndim - len(size)]
     dx = np.zeros((math.prod(leading), math.prod(size)), g.dtype)
-    for plane, grads, at in zip(dx, g.reshape(len(dx), -1), places.reshape(len(dx), -1), strict=True):
+    outputs = len(dx), math.prod(g.shape[g.ndim - len(size):])
+    for plane, grads, at in zip(dx, g.reshape(outputs), places.reshape(outputs), strict=True):
         np.add.at(plane, at, grads)
     return dx.reshape(*leading, *size)
 

@@ -183,7 +183,8 @@ def avg_pool2d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, p
     if divisor_override is not None:
         if divisor_override == 0:
             raise ValueError("avg_pool2d: divisor_override must not be zero")
-        rows, columns = (np.stack([*table[:2], np.full(table.shape[1], d)]) for table, d in ((rows, divisor_override), (columns, 1)))
+        divisors = (rows, operator.index(divisor_override)), (columns, 1)
+        rows, columns = (np.stack([*table[:2], np.full(table.shape[1], d)]) for table, d in divisors)
     return avg_pool(input, (rows, columns))
 
 
