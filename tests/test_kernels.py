@@ -234,7 +234,8 @@ def test_empty_arrays(shape):
                         ("cross_entropy_backward", x.sum(1)[:0], x[:0], x.sum(1)[:0], none), ("bernoulli", 0, 0, x),
                         ("dropout", x, 0.5, 0, 0), ("categorical", 0, 0, x[:0], 2), ("words", 0, 0, 0), ("permutation", 0, 0, 0),
                         ("randint", 0, 0, 0, 5, shape), ("sgd", [x], [x], None, 0.1), ("squared_norms", [x]),
-                        ("max_pool", np.zeros((0, 3), np.float32), (1,), (1,), (1,), (0,), (1,)), ("max_pool_backward", x[:0, :0], none.reshape(0, 0), (3,)),
+                        ("max_pool", np.zeros((0, 3), np.float32), (1,), (1,), (1,), (0,), (1,)),
+                        ("max_pool_backward", x[:0, :0], none.reshape(0, 0), (3,)),
                         ("avg_pool", x, (none.reshape(3, 0),)), ("avg_pool_backward", x[:, :0], (none.reshape(3, 0),), (3,)),
                         ("take_grid", x, (none,)), ("take_grid_backward", x[:, :0], (none,), (3,)),
                         ("lerp_grid", x, (none,)), ("lerp_grid_backward", x[:, :0], (none,), (3,))):

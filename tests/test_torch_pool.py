@@ -114,6 +114,12 @@ def test_interpolate(seed, dtype):
     agree("interpolate", rng.standard_normal(shape).astype(dtype), mode=mode, **options)
 
 
+@pytest.mark.parametrize("options", [{"size": (9, 4)}, {"scale_factor": 1.7}, {"scale_factor": (0.7, 2)}])
+def test_interpolate_bytes(options):
+    x = np.random.default_rng(0).integers(0, 255, (2, 3, 7, 5)).astype(np.uint8)
+    np.testing.assert_array_equal(functional.interpolate(snn.Tensor(x), **options).array, F.interpolate(torch.tensor(x), **options))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(40))
 def test_pad(seed, dtype):

@@ -8,14 +8,13 @@ from kernels import jit
 from kernels.cpu.planes import chunks, floating, lifted, planes
 from kernels.jit import inner, like, parallel_for
 
-NOWHERE = -1 << 30      # the place of a window's maximum before one is found
-BLOCK = 2048      # outputs of a plane whose maxima are found together: they stay in the first-level cache from tap to tap
+BLOCK = 2048           # outputs of a plane whose maxima are found together: they stay in the first-level cache from tap to tap
+NOWHERE = -1 << 30     # the tap of a maximum before one is found
 
 # ---- maxima ---------------------------------------------------------------------------------------------------------
 # A plane is padded and split by the stride, so that what one tap of the window reads for neighbouring outputs lies side by side, row
 # after row. A tap is then one long loop over all outputs of many rows, without borders, which fills the vectors even if rows are short;
 # columns at the ends of rows that belong to no output are computed too and dropped.
-
 
 @inner
 def fill(values, value):
@@ -38,7 +37,7 @@ def split(plane, phases, W, extent, stride, padding):
 
 @inner
 def take_larger(taps, best, shift, tap):
-    """Where taps[f] is above best[f] or NaN: it, and the number of this tap."""
+    """Where taps[f] is above best[f] or NaN: it, and this tap as shift, its distance in the plane from the window's first."""
     jit.full_width()
     for f in range(best.size):
         value = taps[f]
@@ -49,7 +48,7 @@ def take_larger(taps, best, shift, tap):
 
 @inner
 def finish(best, shift, y, place, start, stride):
-    """y = best and place[j] = start + j stride + shift[j]; returns the least shift."""
+    """y = best and place[j] = start + j stride + shift[j]; returns the least shift, negative if a window has no maximum."""
     jit.full_width()
     least = shift[0]
     for j in range(y.size):
@@ -97,7 +96,7 @@ def max_pool(x, size, kernel_size, stride, padding, dilation):
     the number of a and b, are tuples of the same length. What lies outside of x does not count; each window must hold something of x.
     Places (int64) are counted row by row within H x W. Of equal values the first is taken; of NaN, which is above all, the last.
 
-    Bytes: x read, y and places written, 3 numbers written to x's one. TypeError unless x is float32 or float64.
+    Bytes: x read, y and places written; a comparison for each tap of each window. TypeError unless x is float32 or float64.
     """
     floating("max_pool", x)
     shape = (*x.shape[:-len(size)], *size)

@@ -11,6 +11,8 @@ from scratchnn.tensor import Tensor
 
 
 class _Pad(Module):
+    """Padding of so many sides in a mode of F.pad."""
+
     sides: int
     mode: str
 

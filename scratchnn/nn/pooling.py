@@ -12,6 +12,8 @@ Sizes = int | Sequence[int]
 
 
 class _MaxPool(Module):
+    """The arguments of max pooling, by default with a stride of kernel_size."""
+
     def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1,
                  return_indices: bool = False, ceil_mode: bool = False):
         super().__init__()

@@ -23,7 +23,7 @@ Sizes = int | Sequence[int]
 
 # ---- arguments ------------------------------------------------------------------------------------------------------
 
-def per_dimension(name: str, label: str, value: Sizes, dims: int, least: int = 1) -> tuple[int, ...]:
+def _per_dimension(name: str, label: str, value: Sizes, dims: int, least: int = 1) -> tuple[int, ...]:
     """A whole number, or a sequence of one or of `dims` of them, as a tuple of `dims`; ValueError if one is below `least`."""
     values = tuple(operator.index(v) for v in (value if isinstance(value, Sequence) else (value,)))
     values = values * dims if len(values) == 1 else values
@@ -43,7 +43,7 @@ def check_spatial(name: str, x, dims: int, batched: bool = False) -> None:
 
 
 @lru_cache(maxsize=4096)
-def pooled(name: str, size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+def _pooled(name: str, size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
     """How many windows fit along a dimension of this size; ValueError if none does."""
     if 2 * padding > kernel:
         raise ValueError(f"{name}: padding {padding} is more than half of kernel_size {kernel}; at most {kernel // 2} fits")
@@ -90,16 +90,16 @@ def _(g, places, size):
 def _max_pool(name, input, dims, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
     check_spatial(name, input, dims)
     kernel, stride = _window(name, dims, kernel_size, stride)
-    padding, dilation = per_dimension(name, "padding", padding, dims, 0), per_dimension(name, "dilation", dilation, dims)
-    size = tuple(map(pooled, (name,) * dims, input.shape[-dims:], kernel, stride, padding, dilation, (ceil_mode,) * dims))
+    padding, dilation = _per_dimension(name, "padding", padding, dims, 0), _per_dimension(name, "dilation", dilation, dims)
+    size = tuple(map(_pooled, (name,) * dims, input.shape[-dims:], kernel, stride, padding, dilation, (ceil_mode,) * dims))
     y, indices = max_pool(input, size, kernel, stride, padding, dilation)
     return (y, indices) if return_indices else y
 
 
 def _window(name, dims, kernel_size, stride):
     """(kernel_size, stride), a number for each dimension; the stride is the kernel_size if there is none."""
-    kernel = per_dimension(name, "kernel_size", kernel_size, dims)
-    return kernel, kernel if stride is None or stride == () or stride == [] else per_dimension(name, "stride", stride, dims)
+    kernel = _per_dimension(name, "kernel_size", kernel_size, dims)
+    return kernel, kernel if stride is None or stride == () or stride == [] else _per_dimension(name, "stride", stride, dims)
 
 
 def max_pool1d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1,
@@ -161,8 +161,8 @@ def _sliding(size, count, kernel, stride, padding, count_include_pad):
 def _avg_pool(name, input, dims, kernel_size, stride, padding, ceil_mode, count_include_pad):
     check_spatial(name, input, dims)
     kernel, stride = _window(name, dims, kernel_size, stride)
-    padding = per_dimension(name, "padding", padding, dims, 0)
-    return tuple(_sliding(n, pooled(name, n, k, s, p, 1, ceil_mode), k, s, p, count_include_pad)
+    padding = _per_dimension(name, "padding", padding, dims, 0)
+    return tuple(_sliding(n, _pooled(name, n, k, s, p, 1, ceil_mode), k, s, p, count_include_pad)
                  for n, k, s, p in zip(input.shape[-dims:], kernel, stride, padding, strict=True))
 
 

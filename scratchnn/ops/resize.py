@@ -61,7 +61,8 @@ def _(g, grid):
 
 
 # ---- where the values of another size lie ---------------------------------------------------------------------------
-# As torch computes them, in the dtype of the input: a position between two elements may otherwise round to the other one.
+# As torch computes them, in the dtype of the input (its floor is that of float32 all the same): a position close to an element may
+# otherwise round to the one before.
 
 def _nearest(size, count, scale, dtype):
     """The element at each of `count` positions: floor(i size / count), or floor(i / scale) if the scale was given."""
@@ -102,11 +103,11 @@ def interpolate(input: Tensor, size: Sizes | None = None, scale_factor: float | 
     check_spatial(f"interpolate with mode {mode!r}", input, dims, batched=True)
     if mode == "nearest" and align_corners is not None:
         raise ValueError("interpolate: align_corners is an option of the modes 'linear' and 'bilinear', not of 'nearest'")
-    old = input.shape[2:]
+    old, dtype = input.shape[2:], input.dtype if input.is_floating_point() else np.dtype(np.float32)
     new, scales = _new_size(old, size, scale_factor, recompute_scale_factor)
     if mode == "nearest":
-        return take_grid(input, tuple(_nearest(*spec, input.dtype) for spec in zip(old, new, scales, strict=True)))
-    return lerp_grid(input, tuple(_linear(*spec, input.dtype, align_corners) for spec in zip(old, new, scales, strict=True)))
+        return take_grid(input, tuple(_nearest(*spec, dtype) for spec in zip(old, new, scales, strict=True)))
+    return lerp_grid(input, tuple(_linear(*spec, dtype, align_corners) for spec in zip(old, new, scales, strict=True)))
 
 
 def _new_size(old, size, scale_factor, recompute_scale_factor):
