@@ -5,6 +5,7 @@ A single example, (C, L) or (C, H, W), is taken too. Sizes of windows are number
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from functools import lru_cache
@@ -83,7 +84,7 @@ def max_pool_backward(grad, places, size):
 @max_pool_backward.vjp("grad")
 def _(g, places, size):
     lead = places.shape[:places.ndim - len(size)]
-    flat, at = (reshape(t, (*lead, int(np.prod(t.shape[len(lead):])))) for t in (g, places))
+    flat, at = (reshape(t, (*lead, math.prod(t.shape[len(lead):]))) for t in (g, places))
     return reshape(gather(flat, -1, at), places.shape)
 
 
@@ -158,7 +159,8 @@ def _sliding(size, count, kernel, stride, padding, count_include_pad):
     return np.stack([*inside, end - start if count_include_pad else inside[1] - inside[0]])
 
 
-def _avg_pool(name, input, dims, kernel_size, stride, padding, ceil_mode, count_include_pad):
+def _sliding_windows(name, input, dims, kernel_size, stride, padding, ceil_mode, count_include_pad):
+    """The table of each pooled dimension, after a check of the arguments."""
     check_spatial(name, input, dims)
     kernel, stride = _window(name, dims, kernel_size, stride)
     padding = _per_dimension(name, "padding", padding, dims, 0)
@@ -173,13 +175,13 @@ def avg_pool1d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, p
     Padding, at most half of kernel_size, counts as zeros, or not at all without count_include_pad. What ceil_mode lets a window reach
     beyond the padding never counts.
     """
-    return avg_pool(input, _avg_pool("avg_pool1d", input, 1, kernel_size, stride, padding, ceil_mode, count_include_pad))
+    return avg_pool(input, _sliding_windows("avg_pool1d", input, 1, kernel_size, stride, padding, ceil_mode, count_include_pad))
 
 
 def avg_pool2d(input: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Tensor:
     """The mean of each window: (N, C, H, W) -> (N, C, h, w), as avg_pool1d along both; divisor_override divides the sums instead."""
-    rows, columns = _avg_pool("avg_pool2d", input, 2, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    rows, columns = _sliding_windows("avg_pool2d", input, 2, kernel_size, stride, padding, ceil_mode, count_include_pad)
     if divisor_override is not None:
         if divisor_override == 0:
             raise ValueError("avg_pool2d: divisor_override must not be zero")
@@ -203,7 +205,7 @@ def _adaptive_avg_pool(name, input, dims, output_size):
     if len(size) != dims or any(n is not None and n < 0 for n in size):
         raise ValueError(f"{name}: output_size must be a whole number from 0 on or {dims} of them (None keeps a size), not {output_size}")
     size = [n if want is None else operator.index(want) for n, want in zip(input.shape[-dims:], size, strict=True)]
-    if size == [1] * dims:
+    if size == [1] * dims:                                       # a sum of everything fills the vectors where short rows cannot
         return mean(input, tuple(range(-dims, 0)), keepdim=True)
     return avg_pool(input, tuple(map(_even, input.shape[-dims:], size)))
 
