@@ -159,9 +159,34 @@ def warp_arguments(rng, floats, N, D, x, g):
             "gaussian_blur": [(pictures, 0.3), (pictures, 1.5), (x, 4)]}
 
 
+def pool_arguments(rng, floats, N, D, x, g):
+    pictures, line = np.round(floats(N, 2, 5, D + 2), 1), floats(N, D + 4)                        # ties
+    pictures[0, 0, 0, :2], pictures[0, 1, :, 0] = -np.inf, np.nan
+    largest = [(pictures, (3, (D + 1) // 2), (3, 3), (2, 2), (1, 1), (1, 1)), (pictures, (5, D + 1), (1, 2), (1, 1), (0, 0), (1, 1)),
+               (pictures, (2, (D + 5) // 3), (3, 2), (2, 3), (1, 1), (2, 1)), (line, (D // 2 + 2,), (2,), (2,), (0,), (1,))]
+    places = [(reference.max_pool(*args)[1], args[0].shape[-len(args[1]):]) for args in largest]
+    starts, ends = np.arange(D), np.arange(D) + rng.integers(1, 3, D)
+    windows = (np.array([[0, 3, 1], [2, 5, 5], [9, 1, 3]]), np.array([starts, ends, ends]))
+    return {"max_pool": largest, "max_pool_backward": [(floats(*at.shape), at, size) for at, size in places],
+            "avg_pool": [(pictures[:, 1:, :, 1:], windows), (line, windows[1:])],
+            "avg_pool_backward": [(floats(N, 2, 3, D), windows, (5, D + 1)), (g, windows[1:], (D + 1,))]}
+
+
+def resize_arguments(rng, floats, N, D, x, g):
+    pictures, size = floats(N, 2, 4, D), (4, D)
+    whole = (np.array([3, 0, 0, 2, 1]), rng.integers(0, D, 2 * D))
+    between = (np.array([0, 0.25, 3, 2.5]), (D - 1) * rng.random(D + 3))
+    taken, blended = floats(N, 2, 5, 2 * D), floats(N, 2, 4, D + 3)
+    return {"take_grid": [(pictures, whole), (x, whole[1:]), (rng.integers(0, 255, (N, D)).astype(np.uint8), whole[1:])],
+            "take_grid_backward": [(taken, whole, size), (taken[:, 0, 0], whole[1:], size[1:])],
+            "lerp_grid": [(pictures, between), (x, between[1:])],
+            "lerp_grid_backward": [(blended, between, size), (blended[:, 0, 0], between[1:], size[1:])]}
+
+
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
              "norm": norm_arguments, "conv": conv_arguments, "batch_norm": batch_norm_arguments, "embedding": embedding_arguments,
-             "random": random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments}
+             "random": random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments, "pool": pool_arguments,
+             "resize": resize_arguments}
 
 
 # ---- running and comparing ------------------------------------------------------------------------------------------
@@ -243,7 +268,12 @@ def test_empty_arrays(shape):
                         ("gather_rows", x, none), ("scatter_add_rows", x[:0], none, 2), ("cross_entropy", x[:0], none),
                         ("cross_entropy_backward", x.sum(1)[:0], x[:0], x.sum(1)[:0], none), ("bernoulli", 0, 0, x),
                         ("dropout", x, 0.5, 0, 0), ("categorical", 0, 0, x[:0], 2), ("words", 0, 0, 0), ("permutation", 0, 0, 0),
-                        ("randint", 0, 0, 0, 5, shape), ("sgd", [x], [x], None, 0.1), ("squared_norms", [x])):
+                        ("randint", 0, 0, 0, 5, shape), ("sgd", [x], [x], None, 0.1), ("squared_norms", [x]),
+                        ("max_pool", np.zeros((0, 3), np.float32), (1,), (1,), (1,), (0,), (1,)),
+                        ("max_pool_backward", x[:0, :0], none.reshape(0, 0), (3,)),
+                        ("avg_pool", x, (none.reshape(3, 0),)), ("avg_pool_backward", x[:, :0], (none.reshape(3, 0),), (3,)),
+                        ("take_grid", x, (none,)), ("take_grid_backward", x[:, :0], (none,), (3,)),
+                        ("lerp_grid", x, (none,)), ("lerp_grid_backward", x[:, :0], (none,), (3,))):
         assert_close(run(cpu, name, args), run(reference, name, args))
 
 
@@ -393,6 +423,20 @@ def test_what_is_no_probability_is_refused(wing, row):
         wing.randint(0, 0, 3, 3, (2,))
 
 
+def test_places_outside_are_named():
+    x = np.zeros((3, 4), np.float32)
+    for message, call in {
+        r"place 9 .*0\.\.8": lambda: cpu.max_pool_backward(x, np.full((3, 4), 9), (9,)),
+        r"place -1 .*\(3, 3\)": lambda: cpu.max_pool_backward(x, np.full((3, 4), -1), (3, 3)),
+        r"from 1 to 5 .*0\.\.4": lambda: cpu.avg_pool(x, (np.array([[1], [5], [4]]),)),
+        r"from -1 to 2 .*0\.\.3": lambda: cpu.take_grid(x, (np.array([2, -1]),)),
+        r"from 0\.5 to 3\.5 .*0\.\.3": lambda: cpu.lerp_grid(x, (np.array([3.5, 0.5]),)),
+        r"from nan": lambda: cpu.lerp_grid_backward(x, (np.full(4, np.nan),), (9,)),
+    }.items():
+        with pytest.raises(IndexError, match=message):
+            call()
+
+
 def test_messages_name_the_shapes():
     x = np.zeros((3, 4), np.float32)
     for shapes, call in {
@@ -407,11 +451,21 @@ def test_messages_name_the_shapes():
         r"\(N, D\).*\(4,\)": lambda: cpu.layer_norm(x[0], None, None, 1e-5),
         r"array 0 of list 1 .*\(4,\).*\(3, 4\)": lambda: cpu.sgd([x], [x[0]], None, 0.1),
         r"1, 2 arrays": lambda: cpu.sgd([x, x], [x], None, 0.1),
+        r"g has shape \(3, 4\), places \(3,\)": lambda: cpu.max_pool_backward(x, np.zeros(3, int), (9,)),
+        r"\(3, 4\) does not end with \(2,\), the numbers": lambda: cpu.avg_pool_backward(x, (np.ones((3, 2), int),), (9,)),
+        r"\(3, 4\) does not end with \(2,\), the lengths": lambda: cpu.take_grid_backward(x, (np.zeros(2, int),), (9,)),
+        r"2 tables .* 1 dimensions of sizes \(4,\)": lambda: cpu.lerp_grid_backward(x, (np.zeros(4), np.zeros(4)), (4,)),
+        r"got 3 for shape \(3, 4\)": lambda: cpu.max_pool(x, (1,) * 3, (1,) * 3, (1,) * 3, (0,) * 3, (1,) * 3),
     }.items():
         with pytest.raises(ValueError, match=shapes):
             call()
     with pytest.raises(TypeError, match="float32"):
         cpu.cross_entropy(x, np.zeros(3, np.float32))
+    whole, windows = np.zeros((3, 4), np.int64), (np.array([[0], [4], [4]]),)
+    for call in (lambda: cpu.max_pool(whole, (1,), (4,), (1,), (0,), (1,)), lambda: cpu.avg_pool(whole, windows),
+                 lambda: cpu.lerp_grid(whole, (np.zeros(2),))):
+        with pytest.raises(TypeError, match="float32 or float64, got int64"):
+            call()
 
 
 @pytest.mark.parametrize("shape", [(300, 784, 100), (600, 784, 100), (700, 1000, 64), (100, 784, 300), (1000, 330, 20)], ids=str)

@@ -69,6 +69,7 @@ from kernels.cpu.loss import cross_entropy, cross_entropy_backward
 from kernels.cpu.matmul import matmul, pack
 from kernels.cpu.norm import layer_norm, layer_norm_backward
 from kernels.cpu.optimizer import adagrad, adam, rmsprop, scale, sgd, squared_norms
+from kernels.cpu.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from kernels.cpu.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
 from kernels.cpu.reduce import (
     argmax,
@@ -83,5 +84,6 @@ from kernels.cpu.reduce import (
     sum,
     var,
 )
+from kernels.cpu.resize import lerp_grid, lerp_grid_backward, take_grid, take_grid_backward
 from kernels.cpu.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from kernels.cpu.warp import gaussian_blur, warp

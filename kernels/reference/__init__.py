@@ -69,6 +69,7 @@ from kernels.reference.loss import cross_entropy, cross_entropy_backward
 from kernels.reference.matmul import matmul, pack
 from kernels.reference.norm import layer_norm, layer_norm_backward
 from kernels.reference.optimizer import adagrad, adam, rmsprop, scale, sgd, squared_norms
+from kernels.reference.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 from kernels.reference.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
 from kernels.reference.reduce import (
     argmax,
@@ -83,5 +84,6 @@ from kernels.reference.reduce import (
     sum,
     var,
 )
+from kernels.reference.resize import lerp_grid, lerp_grid_backward, take_grid, take_grid_backward
 from kernels.reference.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from kernels.reference.warp import gaussian_blur, warp

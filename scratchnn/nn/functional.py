@@ -2,6 +2,10 @@
 torch does not have there, are what a variational autoencoder is made of."""
 
 from scratchnn.ops import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
     batch_norm,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -22,6 +26,7 @@ from scratchnn.ops import (
     hardtanh,
     huber_loss,
     instance_norm,
+    interpolate,
     kl_div,
     l1_loss,
     layer_norm,
@@ -29,6 +34,8 @@ from scratchnn.ops import (
     linear,
     log_softmax,
     logsigmoid,
+    max_pool1d,
+    max_pool2d,
     mse_loss,
     nll_loss,
     normalize,
@@ -44,9 +51,10 @@ from scratchnn.ops import (
 )
 
 __all__ = [
-    "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv_transpose1d",
-    "conv_transpose2d", "cosine_similarity", "cross_entropy", "dropout", "elu", "embedding", "gaussian_kl", "gaussian_nll_loss",
-    "gaussian_sample", "gelu", "group_norm", "hardtanh", "huber_loss", "instance_norm", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
-    "linear", "log_softmax", "logsigmoid", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid", "silu",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "batch_norm", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "cosine_similarity",
+    "cross_entropy", "dropout", "elu", "embedding", "gaussian_kl", "gaussian_nll_loss", "gaussian_sample", "gelu", "group_norm",
+    "hardtanh", "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
+    "logsigmoid", "max_pool1d", "max_pool2d", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid", "silu",
     "smooth_l1_loss", "softmax", "softplus", "tanh",
 ]

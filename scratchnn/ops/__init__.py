@@ -134,6 +134,19 @@ from scratchnn.ops.loss import (
     smooth_l1_loss,
 )
 from scratchnn.ops.normalization import cosine_similarity, layer_norm, layer_norm_backward, layer_norm_rows, normalize
+from scratchnn.ops.padding import pad
+from scratchnn.ops.pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    avg_pool,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool_backward,
+    max_pool,
+    max_pool1d,
+    max_pool2d,
+    max_pool_backward,
+)
 from scratchnn.ops.reduce import (
     all,
     amax,
@@ -152,6 +165,7 @@ from scratchnn.ops.reduce import (
     sum,
     var,
 )
+from scratchnn.ops.resize import interpolate, lerp_grid, lerp_grid_backward, take_grid, take_grid_backward
 from scratchnn.ops.sampling import (
     bernoulli,
     dropout,
@@ -174,7 +188,6 @@ from scratchnn.ops.shape import (
     flatten,
     flip,
     narrow,
-    pad,
     pad_constant,
     permute,
     repeat,

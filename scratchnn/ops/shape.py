@@ -10,7 +10,7 @@ import numpy as np
 from scratchnn.op import cast, expand, op, result_type
 from scratchnn.tensor import Tensor
 
-__all__ = ["cast", "cat", "chunk", "clone", "expand", "flatten", "flip", "narrow", "pad", "permute", "repeat", "reshape", "split",
+__all__ = ["cast", "cat", "chunk", "clone", "expand", "flatten", "flip", "narrow", "permute", "repeat", "reshape", "split",
            "squeeze", "stack", "t", "transpose", "unbind", "unflatten", "unsqueeze", "view"]
 
 
@@ -213,16 +213,6 @@ def pad_constant(x, widths, value):
 @pad_constant.vjp
 def _(g, widths):
     return pad_constant(g, tuple((-a, -b) for a, b in widths), 0.0)
-
-
-def pad(x: Tensor, pad, mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Surrounded by `value`. `pad` = (left, right, top, bottom, ...): pairs from the last dimension on, negative to crop."""
-    if mode != "constant":
-        raise ValueError(f"pad: mode {mode!r} is not known; 'constant' is")
-    if len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise ValueError(f"pad: {tuple(pad)} must be pairs, at most one for each of the {x.ndim} dimensions")
-    pairs = [tuple(pad[i:i + 2]) for i in range(0, len(pad), 2)][::-1]
-    return pad_constant(x, ((0, 0),) * (x.ndim - len(pairs)) + tuple(pairs), value)
 
 
 def split(x: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor, ...]:

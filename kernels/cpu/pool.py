@@ -1,0 +1,254 @@
+"""Pooling over windows of the last dimension (..., L) or the last two (..., H, W): maxima, averages and their gradients."""
+
+import math
+
+import numpy as np
+
+from kernels import jit
+from kernels.cpu.planes import chunks, floating, lifted, planes
+from kernels.jit import inner, like, parallel_for
+
+BLOCK = 2048           # outputs of a plane whose maxima are found together: they stay in the first-level cache from tap to tap
+NOWHERE = -1 << 30     # the tap of a maximum before one is found
+
+# ---- maxima ---------------------------------------------------------------------------------------------------------
+# A plane is padded and split by the stride, so that what one tap of the window reads for neighbouring outputs lies side by side, row
+# after row. A tap is then one long loop over all outputs of many rows, without borders, which fills the vectors even if rows are short;
+# columns at the ends of rows that belong to no output are computed too and dropped.
+
+@inner
+def fill(values, value):
+    for i in range(values.size):
+        values[i] = value
+
+
+@inner
+def split(plane, phases, W, extent, stride, padding):
+    """phases[a, b, i, j] = plane[i s + a - p, j s + b - p]; what lies outside of the plane (H * W,) is left alone."""
+    for i in range(plane.size // W):
+        a, row = (i + padding[0]) % stride[0], (i + padding[0]) // stride[0]
+        for b in range(stride[1]):
+            skip = max(0, (padding[1] - b + stride[1] - 1) // stride[1])
+            taps = plane[i * W + skip * stride[1] + b - padding[1]:(i + 1) * W]
+            line = phases[((a * stride[1] + b) * extent[0] + row) * extent[1] + skip:]
+            for j in range((taps.size + stride[1] - 1) // stride[1]):
+                line[j] = taps[np.uint64(j) * np.uint64(stride[1])]
+
+
+@inner
+def take_larger(taps, best, shift, tap):
+    """Where taps[f] is above best[f] or NaN: it, and this tap as shift, its distance in the plane from the window's first."""
+    jit.full_width()
+    for f in range(best.size):
+        value = taps[f]
+        better = (value > best[f]) | (value != value)
+        best[f] = value if better else best[f]
+        shift[f] = tap if better else shift[f]
+
+
+@inner
+def finish(best, shift, y, place, start, stride):
+    """y = best and place[j] = start + j stride + shift[j]; returns the least shift, negative if a window has no maximum."""
+    jit.full_width()
+    least = shift[0]
+    for j in range(y.size):
+        y[j] = best[j]
+        place[j] = start + j * stride + shift[j]
+        least = min(least, shift[j])
+    return least
+
+
+@inner
+def max_pool_task(chunk, x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each):
+    width = extent[1]
+    phases = np.empty(stride[0] * stride[1] * extent[0] * width, x.dtype)
+    fill(phases, -math.inf)
+    h, block = y.shape[1] // w, max(1, BLOCK // width)
+    best, shift = np.empty(block * width, x.dtype), np.empty(block * width, np.int32)
+    for p in range(chunk * each, min((chunk + 1) * each, len(x))):
+        split(x[p], phases, W, extent, stride, padding)
+        for top in range(0, h, block):
+            rows = min(block, h - top)
+            outputs, shifts = best[:(rows - 1) * width + w], shift[:(rows - 1) * width + w]
+            fill(outputs, -math.inf)
+            fill(shifts, NOWHERE)
+            for a in range(0, kernel[0] * dilation[0], dilation[0]):
+                for b in range(0, kernel[1] * dilation[1], dilation[1]):
+                    phase, row = a % stride[0] * stride[1] + b % stride[1], top + a // stride[0]
+                    taps = phases[(phase * extent[0] + row) * width + b // stride[1]:]
+                    take_larger(taps, outputs, shifts, np.int32(a * W + b))
+            for i in range(top, top + rows):
+                part, line = slice((i - top) * width, (i - top) * width + w), slice(i * w, (i + 1) * w)
+                start = (i * stride[0] - padding[0]) * W - padding[1]
+                found = finish(outputs[part], shifts[part], y[p, line], place[p, line], start, stride[1])
+                least[chunk] = min(least[chunk], found)
+
+
+@jit.jit
+def max_pool_kernel(x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each, threads):
+    parallel_for(max_pool_task, len(least), threads, (x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each))
+
+
+def max_pool(x, size, kernel_size, stride, padding, dilation):
+    """Largest value in each window, and where it lies: x (..., H, W) -> (y, places), both (..., h, w); or (..., L) -> (..., l).
+
+    y[i, j] = max over a, b of x[i s + a d - p, j s + b d - p]: `size` is (h, w), and stride s, padding p, dilation d and the kernel_size,
+    the number of a and b, are tuples of the same length. What lies outside of x does not count; each window must hold something of x.
+    Places (int64) are counted row by row within H x W. Of equal values the first is taken; of NaN, which is above all, the last.
+
+    Bytes: x read, y and places written; a comparison for each tap of each window. TypeError unless x is float32 or float64.
+    """
+    floating("max_pool", x)
+    shape = (*x.shape[:-len(size)], *size)
+    x, size = planes("max_pool", x, len(size)), lifted(size, 1)
+    geometry = [lifted(pair, filler) for pair, filler in ((kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1))]
+    y, place = np.empty((len(x), *size), x.dtype), np.empty((len(x), *size), np.int64)
+    if y.size:
+        extent = tuple(-(-max(n + p, (m - 1) * s + (k - 1) * d + 1) // s)
+                       for n, m, k, s, p, d in zip(x.shape[1:], size, *geometry, strict=True))
+        flat = (a.reshape(len(x), -1) for a in (x, y, place))
+        each, count, threads = chunks(len(x), x[0].size, x.size)
+        least = np.zeros(count, np.int32)
+        max_pool_kernel(*flat, least, x.shape[2], size[1], *geometry, extent, each, threads)
+        if least.min() < 0:
+            _place_lowest(place, x.shape[2], *geometry[1:])
+    return y.reshape(shape), place.reshape(shape)
+
+
+def _place_lowest(place, W, stride, padding, dilation):
+    """Windows that hold nothing above -inf take the first place that lies inside, as in torch."""
+    first = []
+    for count, s, p, d in zip(place.shape[1:], stride, padding, dilation, strict=True):
+        start = np.arange(count) * s - p
+        first.append(np.where(start < 0, start % d, start))
+    np.copyto(place, first[0][:, None] * W + first[1], where=place < 0)
+
+
+@inner
+def max_pool_backward_task(chunk, g, place, dx, each):
+    for p in range(chunk * each, min((chunk + 1) * each, len(dx))):
+        grad, at, plane = g[p], place[p], dx[p]
+        for i in range(grad.size):
+            plane[np.uint64(at[i])] += grad[i]
+
+
+@jit.jit
+def max_pool_backward_kernel(g, place, dx, each, chunks, threads):
+    parallel_for(max_pool_backward_task, chunks, threads, (g, place, dx, each))
+
+
+def max_pool_backward(g, places, size):
+    """dx (..., H, W) for g (..., h, w), the gradient of y = max_pool(x): the sum of those g whose maximum lay there; (..., L) alike.
+
+    `size` is (H, W). IndexError names a place outside. Bytes: g and places read, dx written twice. Each plane belongs to one thread.
+    """
+    if g.shape != places.shape:
+        raise ValueError(f"max_pool_backward: g has shape {g.shape}, places {places.shape}; they must be equal")
+    shape, cells = (*g.shape[:g.ndim - len(size)], *size), math.prod(size)
+    if places.size and not 0 <= places.min() <= places.max() < cells:
+        bad = places[(places < 0) | (places >= cells)].flat[0]
+        raise IndexError(f"max_pool_backward: place {bad} is outside 0..{cells - 1}, the places of size {tuple(size)}")
+    g, places = planes("max_pool_backward", g, len(size)), planes("max_pool_backward", places, len(size))
+    dx = np.zeros((len(g), cells), g.dtype)
+    if g.size:
+        max_pool_backward_kernel(g.reshape(len(g), -1), places.reshape(len(g), -1), dx, *chunks(len(g), cells, dx.size))
+    return dx.reshape(shape)
+
+
+# ---- averages -------------------------------------------------------------------------------------------------------
+# The windows of each dimension are a table (3, n) of whole numbers: start, end and divisor of window i. So one kernel serves strides,
+# padding that counts or does not, and windows of unequal sizes.
+
+@inner
+def add(line, row):
+    for i in range(line.size):
+        line[i] += row[i]
+
+
+@inner
+def avg_pool_task(chunk, x, y, rows, columns, each):
+    h, w = y.shape[1:]
+    line = np.empty(x.shape[2], x.dtype)
+    for r in range(chunk * each, min((chunk + 1) * each, len(y) * h)):
+        plane, out, i = x[r // h], y[r // h, r % h], r % h
+        fill(line, 0)
+        for k in range(rows[0, i], rows[1, i]):
+            add(line, plane[k])
+        for j in range(w):
+            total = like(line[0], 0)
+            for k in range(columns[0, j], columns[1, j]):
+                total += line[np.uint64(k)]
+            out[j] = total / like(total, rows[2, i] * columns[2, j])
+
+
+@jit.jit
+def avg_pool_kernel(x, y, rows, columns, each, chunks, threads):
+    parallel_for(avg_pool_task, chunks, threads, (x, y, rows, columns, each))
+
+
+def avg_pool(x, windows):
+    """Sums over windows, each divided by a number of its own: x (..., H, W) -> (..., h, w), or (..., L) -> (..., l).
+
+    `windows` has a table (3, n) of whole numbers for each pooled dimension: window i holds start[i] .. end[i] - 1 and, in two dimensions,
+    the sum over the window (i, j) is divided by divisor[i] times divisor[j].
+
+    Bytes: the rows of each window read, y written; each row of windows is summed along the columns first. IndexError for a window that
+    leaves the input, TypeError unless x is float32 or float64.
+    """
+    floating("avg_pool", x)
+    rows, columns = _tables("avg_pool", windows, x.shape[-len(windows):])
+    shape = (*x.shape[:-len(windows)], *(table.shape[1] for table in windows))
+    x = planes("avg_pool", x, len(windows))
+    y = np.empty((len(x), rows.shape[1], columns.shape[1]), x.dtype)
+    if y.size:
+        work = x[0].size // y.shape[1] + y.shape[2]
+        avg_pool_kernel(x, y, rows, columns, *chunks(len(x) * y.shape[1], work, x.size))
+    return y.reshape(shape)
+
+
+@inner
+def avg_pool_backward_task(chunk, g, dx, rows, columns, each):
+    h, w = g.shape[1:]
+    line = np.empty(dx.shape[2], g.dtype)
+    for p in range(chunk * each, min((chunk + 1) * each, len(dx))):
+        for i in range(h):
+            grad = g[p, i]
+            fill(line, 0)
+            for j in range(w):
+                share = grad[j] / like(grad[j], rows[2, i] * columns[2, j])
+                for k in range(columns[0, j], columns[1, j]):
+                    line[np.uint64(k)] += share
+            for k in range(rows[0, i], rows[1, i]):
+                add(dx[p, k], line)
+
+
+@jit.jit
+def avg_pool_backward_kernel(g, dx, rows, columns, each, chunks, threads):
+    parallel_for(avg_pool_backward_task, chunks, threads, (g, dx, rows, columns, each))
+
+
+def avg_pool_backward(g, windows, size):
+    """dx (..., H, W) for g (..., h, w), the gradient of avg_pool(x, windows): the sum of g / divisor over the windows that hold a place.
+
+    `size` is (H, W), or (L,) with one table. Bytes: g read, the rows of each window read and written. Each plane belongs to one thread.
+    """
+    rows, columns = _tables("avg_pool_backward", windows, size)
+    if g.shape[g.ndim - len(size):] != tuple(table.shape[1] for table in windows):
+        raise ValueError(f"avg_pool_backward: g of shape {g.shape} does not end with {tuple(table.shape[1] for table in windows)}, the "
+                         "numbers of windows")
+    shape = (*g.shape[:g.ndim - len(size)], *size)
+    g = planes("avg_pool_backward", g, len(size))
+    dx = np.zeros((len(g), *lifted(size, 1)), g.dtype)
+    if g.size:
+        avg_pool_backward_kernel(g, dx, rows, columns, *chunks(len(g), dx[0].size, dx.size))
+    return dx.reshape(shape)
+
+
+def _tables(name, windows, size):
+    """The tables of rows and columns, after a check against the sizes of the pooled dimensions."""
+    if len(windows) != len(size):
+        raise ValueError(f"{name}: {len(windows)} tables of windows do not fit {len(size)} dimensions of sizes {tuple(size)}")
+    for (start, end, _), n in zip(windows, size, strict=True):
+        if start.size and not 0 <= start.min() <= end.max() <= n:
+            raise IndexError(f"{name}: windows from {start.min()} to {end.max()} do not lie in 0..{n}")
+    return lifted(windows, np.array([[0], [1], [1]]))
