@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import kernels
 from scratchnn.op import op
+from scratchnn.ops.padding import pad
 from scratchnn.ops.reduce import sum
-from scratchnn.ops.shape import pad, squeeze, unsqueeze
+from scratchnn.ops.shape import squeeze, unsqueeze
 from scratchnn.tensor import Tensor
 
 ONE, NONE = (1, 1), (0, 0)
