@@ -1,7 +1,7 @@
 """Reductions over any dimensions.
 
-An array is seen as (outer, n, inner), the reduced dimensions in the middle; if they are not neighbours it is copied so that they
-are. With inner = 1 a block of a row is folded to one number at a time, otherwise a block of rows is folded column by column.
+An array is seen as (outer, n, inner), the reduced dimensions in the middle; if they are not neighbours, the last ones that are go
+first. With inner = 1 a block of a row is folded to one number at a time, otherwise a block of rows is folded column by column.
 Blocks have a fixed size, their results are kept (sums in float64) and folded in order, so no result depends on the number of
 threads. Bytes: the input once. Sums of floats: 256 numbers in the input's own precision, everything beyond in float64.
 """
@@ -159,31 +159,34 @@ _MIN = _kernels("min", fold_min, scalar.minimum)
 
 @lru_cache(maxsize=4096)
 def plan(shape, dims, keepdim):
-    """How an array of this shape is reduced over `dims`: (order of its dimensions or None, kernel's name, numbers for the kernel,
-    shape of the partial results (outer, blocks, inner), shape of the result, count of what is reduced to one number)."""
+    """How an array of this shape is reduced over `dims`: (the last ones that are neighbours if not all are, else None; kernel's name,
+    numbers for the kernel, shape of the partial results (outer, blocks, inner), shape of the result, count of what is reduced to one
+    number)."""
     dims = tuple(range(len(shape))) if dims is None else tuple(sorted(dims))
     result = tuple(1 if d in dims else size for d, size in enumerate(shape) if keepdim or d not in dims)
-    left = [d for d in range(len(shape)) if d not in dims]
-    order, first = None, dims[0] if dims else len(shape)
+    first = dims[0] if dims else len(shape)
     if dims and dims[-1] - first + 1 != len(dims):
-        order, first = (*left, *dims), len(left)
-        shape = tuple(shape[d] for d in order)
+        run = next(dims[i:] for i in range(len(dims)) if dims[-1] - dims[i] + 1 == len(dims) - i)
+        return run, None, None, None, result, math.prod(shape[d] for d in dims)
     outer, n, inner = (math.prod(part) for part in (shape[:first], shape[first:first + len(dims)], shape[first + len(dims):]))
     blocks = larger(1, -(-n // (BLOCK if inner == 1 else ROWS)))
     items = larger(1, BLOCK // larger(1, smaller(n, BLOCK))) if inner == 1 else inner
     chunks = -(-outer * blocks // items) if inner == 1 else outer * blocks * -(-inner // WIDTH)
-    return order, "rows" if inner == 1 else "columns", (chunks, n, blocks, items), (outer, blocks, inner), result, n
+    return None, "rows" if inner == 1 else "columns", (chunks, n, blocks, items), (outer, blocks, inner), result, n
 
 
 def _reduce(kernels, finish, x, dims, keepdim, wide, identity):
     """(x folded over `dims`, count of what was folded to one number). Several partial results are kept as `wide` and folded by
     `finish`, a NumPy ufunc; over nothing the result is `identity`."""
-    order, along, numbers, parts, shape, n = plan(x.shape, dims, keepdim)
-    several = parts[1] > 1
+    run, along, numbers, parts, shape, n = plan(x.shape, dims, keepdim)
     if not x.size:
         return np.full(shape, identity, wide), n
+    if run:
+        x, _ = _reduce(kernels, finish, x, run, True, wide, identity)
+        rest = tuple(d for d in dims if d not in run)
+        return _reduce(kernels, finish, x, rest, True, wide, identity)[0].reshape(shape), n
+    several = parts[1] > 1
     partial = np.empty(parts, wide) if several or x.dtype.kind != "f" else np.empty(shape, x.dtype)
-    x = x if order is None else x.transpose(order)
     kernels[along](x.ravel(), partial.ravel(), *numbers, jit.threads(x.size // 2))
     if several:
         partial = finish.reduce(partial, axis=1)
@@ -263,14 +266,13 @@ def logsumexp_kernel(x, result, n, rows, chunks, threads):
 
 def logsumexp(x, dims=None, keepdim=False):
     """log(sum(exp(x))) over `dims`, the largest value taken out first so that nothing overflows; -inf over nothing."""
-    order, along, _, _, shape, n = plan(x.shape, dims, keepdim)
+    _, along, _, _, shape, n = plan(x.shape, dims, keepdim)
     if not x.size:
         return np.full(shape, -np.inf, x.dtype)
-    if along == "columns":
+    if along != "rows":
         reduced = range(x.ndim) if dims is None else dims
-        order = (*(d for d in range(x.ndim) if d not in reduced), *reduced)
+        x = x.transpose(*(d for d in range(x.ndim) if d not in reduced), *reduced)
     result = np.empty(shape, x.dtype)
-    x = x if order is None else x.transpose(order)
     rows, chunks, threads = row_chunks(result.size, n)
     logsumexp_kernel(x.ravel(), result.ravel(), n, rows, chunks, threads)
     return result
