@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scratchnn import checkpoint, data, metrics, nn, pictures
-from scratchnn.models.classifier import MLP, predict
+from scratchnn.models.classifier import MLP, ConvNet, predict
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -37,6 +37,24 @@ def test_mlp():
     probabilities = predict(model, x, batch_size=100)
     assert probabilities.shape == (359, 10) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
     assert model.training and np.allclose(probabilities, predict(model, x), atol=1e-6)       # no dropout: eval mode
+
+
+def test_conv_net():
+    model, x = ConvNet((1, 8, 8), 10, (4, 6), dropout=0.2), data.digits().test_x
+    probabilities = predict(model, x, batch_size=100)
+    assert probabilities.shape == (359, 10) and np.allclose(probabilities, predict(model, x), atol=1e-6) and model.training
+    with pytest.raises(ValueError, match=r"at least 4 pixels.*\(1, 2, 8\)"):
+        ConvNet((1, 2, 8), 10)
+    with pytest.raises(ValueError, match=r"pictures .*\(5,\)"):
+        ConvNet((5,), 3)
+
+
+def test_the_convolutional_example(tmp_path):
+    out = tmp_path / "conv"
+    done = subprocess.run([sys.executable, str(ROOT / "examples/classify.py"), "--model", "conv", "--channels", "8", "16", "--epochs", "10",
+                           "--out", str(out)], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert float(re.search(r"^result: test_error=([\d.]+)", done.stdout, re.M)[1]) < 8
+    assert all((out / name).stat().st_size > 1000 for name in PICTURES)
 
 
 @pytest.mark.parametrize("size", [8, 28])

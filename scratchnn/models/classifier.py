@@ -41,6 +41,36 @@ class MLP(nn.Module):
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
 
+class ConvNet(nn.Module):
+    """Convolutional network: blocks of two 3x3 convolutions, each with batch norm and ReLU, halved by max pooling after each block.
+
+    shape      of one picture, (C, H, W)
+    classes    number of classes
+    channels   of each block's convolutions; after the last block each channel's mean over the picture goes on
+    dropout    share of these means that is set to 0 in training
+
+    Simonyan & Zisserman 2015 (pairs of 3x3 kernels), Ioffe & Szegedy 2015 (batch norm), Lin, Chen & Yan 2014 (the mean of each channel
+    in place of large linear layers). forward: (N, C, H, W) -> logits (N, classes).
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, channels: Sequence[int] = (32, 64, 128), dropout: float = 0.5):
+        super().__init__()
+        if len(shape) != 3 or min(shape[1:]) < 2 ** (len(channels) - 1):
+            raise ValueError(f"ConvNet takes pictures (C, H, W) of at least {2 ** (len(channels) - 1)} pixels a side, to be halved "
+                             f"{len(channels) - 1} times; got shape {tuple(shape)}")
+        layers, inputs = [], shape[0]
+        for i, outputs in enumerate(channels):
+            layers += [nn.MaxPool2d(2)] if i else []
+            for _ in range(2):
+                layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+                inputs = outputs
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, classes))
+
+    def forward(self, x):
+        return self.classifier(self.features(x))
+
+
 def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
     """Probabilities of the classes, (N, classes), for examples (N, *shape). The model works in eval mode and keeps its own."""
     training = model.training
