@@ -3,7 +3,7 @@
 K is cut into blocks of at most KC, by its size alone, and C into one part for each thread, along its longer side. A part takes rows of A
 in groups, and so many blocks of K at a time (a stage) that what it packs of A fits the second-level cache:
     1. A is packed: each tile of up to 12 rows becomes a run of columns, so that a step along k reads neighbours;
-    2. for each panel of columns (two vectors wide) B is packed, a block at a time, which then stays in the first-level cache,
+    2. for each panel of columns (two vectors wide) B is packed, a block at a time, which then stays in the nearest caches,
        and is multiplied by one tile of A after the other, which come from the second level.
 Every thread packs for itself, although two then may pack the same: fetching it from the other core's cache took longer. The sum over k
 is taken block by block, so it has the same order whatever the number of threads. The bias and a ReLU are applied in registers,
@@ -18,7 +18,7 @@ from kernels import scalar
 from kernels.cpu.matmul import simd
 from kernels.jit import inner, jit, parallel_for
 
-KC = 320             # 320 x 32 floats of B: 40 kB
+KC = 520             # 520 x 32 floats of B, 66 kB: more than the first-level cache holds, but C is read and written less often
 ROW_GROUP = 480      # rows of A in a group at least, a multiple of all tile heights
 STAGE = 1 << 18      # numbers of A that may be packed at a time: a megabyte
 ACTIVATIONS = (None, "relu", "sigmoid", "tanh")
