@@ -11,6 +11,7 @@ from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.packed import ACTIVATIONS, matmul_kernel, pack_kernel
 from kernels.cpu.matmul.thin import thin_kernel
 
+NO_BIAS = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 SMALL, SMALL_ROW = 1 << 19, 1 << 17      # multiplications below which one thread is faster; for a single row
 
 
@@ -51,7 +52,8 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     shape, rows, columns = _result_shape(a, b)
     a, b = a if rows else a[None], b if columns else b[:, None]
     (M, K), N = a.shape[-2:], b.shape[-1]
-    c = np.empty(shape, np.result_type(a.dtype, b.dtype)) if out is None else out
+    dtype = a.dtype if a.dtype is b.dtype else np.result_type(a.dtype, b.dtype)
+    c = np.empty(shape, dtype) if out is None else out
     if c.shape != shape:
         raise ValueError(f"matmul: `out` has shape {c.shape}, the product {shape}")
     if not c.size:
@@ -73,12 +75,14 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     thin = not ready and (M == 1 or simd.PANEL_BYTES // c.itemsize >= N)
     kernel = thin_kernel if thin else matmul_kernel
     kernel(left, ta, lda, right, tb, ldb, c.ravel(), count, M, N, K, accumulate,
-           np.empty(0, c.dtype) if bias is None else np.ascontiguousarray(bias), ACTIVATIONS.index(activation), threads)
+           NO_BIAS[c.dtype] if bias is None else np.ascontiguousarray(bias), ACTIVATIONS.index(activation), threads)
     return c
 
 
 def _result_shape(a, b):
     """(shape of a @ b, whether a has rows, whether b has columns); ValueError with the rule if they do not fit."""
+    if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
+        return (a.shape[0], b.shape[1]), True, True
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"matmul: operands need at least one dimension, got shapes {a.shape} and {b.shape}")
     rows, columns = a.ndim > 1, b.ndim > 1
@@ -95,9 +99,12 @@ def _result_shape(a, b):
 
 
 def _check(name, dtype, a, b, out, bias, columns):
-    """ValueError unless everything has one dtype, the bias a number for each column, and `out` can be written to as it lies."""
-    dtypes = [x.dtype for x in (a, b, bias) if x is not None]
-    if any(d != dtype for d in dtypes):
+    """ValueError unless everything has one dtype, the bias a number for each column, and `out` can be written to as it lies; TypeError
+    for another floating dtype than float32 and float64."""
+    if dtype not in NO_BIAS:
+        raise TypeError(f"{name}: floating-point operands must be float32 or float64, got {dtype}")
+    if not (a.dtype == dtype == b.dtype and (bias is None or bias.dtype == dtype)):
+        dtypes = [x.dtype for x in (a, b, bias) if x is not None]
         raise ValueError(f"{name}: operands and bias must have one dtype, got {', '.join(map(str, dtypes))}")
     if bias is not None and bias.shape != (columns,):
         raise ValueError(f"{name}: a bias of shape {bias.shape} does not fit {columns} columns; it must have shape ({columns},)")
