@@ -10,10 +10,13 @@ import pytest
 
 import kernels
 from kernels import jit
+from kernels.cpu.conv import ladder as conv_ladder
 from kernels.cpu.matmul import ladder
 
 RUNGS = {"naive": ladder.naive, "by_rows": ladder.by_rows, "blocked": ladder.blocked, "four_steps": ladder.four_steps,
          "packed": lambda a, b, c: kernels.matmul(a, b, out=c)}
+CONV_RUNGS = {"naive": conv_ladder.naive, "by_rows": conv_ladder.by_rows, "im2col": conv_ladder.im2col,
+              "direct": lambda x, w, y: np.copyto(y, kernels.conv(x, w, padding=(w.shape[2] // 2,) * 2))}
 
 
 @pytest.fixture
@@ -50,3 +53,18 @@ def test_matmul_epilogue(benchmark, epilogue):
     np.testing.assert_allclose(c, a.astype(float) @ b + (0 if bias is None else bias), rtol=1e-4)
     benchmark.group = "epilogue 128 x 784 x 512"
     benchmark(kernels.matmul, a, b, bias=bias, activation=activation, out=c)
+
+
+@pytest.mark.parametrize("shape", [(4, 32, 28, 28), (1, 64, 64, 64)], ids=str)
+@pytest.mark.parametrize("rung", CONV_RUNGS)
+def test_conv(benchmark, one_thread, rung, shape):
+    """As many outputs as inputs, kernels of 3 x 3."""
+    C, rng = shape[1], np.random.default_rng(0)
+    x, w, y = rng.random(shape, np.float32), rng.random((C, C, 3, 3), np.float32), np.empty(shape, np.float32)
+    function = CONV_RUNGS[rung]
+    function(x, w, y)
+    np.testing.assert_allclose(y, kernels.conv(x.astype(float), w.astype(float), padding=(1, 1)), rtol=1e-4)
+    benchmark.group = f"conv {' x '.join(map(str, shape))}"
+    benchmark(function, x, w, y)
+    if benchmark.stats:
+        benchmark.extra_info["GFLOP/s"] = round(2e-9 * 9 * C * y.size / benchmark.stats.stats.median, 1)
