@@ -230,12 +230,20 @@ def _conv_flops(*layers):
     return 3 * sum(work) - work[0]
 
 
+def _dcgan_flops():
+    """Generator: forward pass and both gradients, the first layer's input gradient left out; discriminator: three times all of these, and
+    once the first layer's input gradient, on the way to the generator."""
+    g = [2 * 64 * n for n in (64 * 128 * 49, 49 * 128 * 64 * 16, 196 * 64 * 16)]
+    d = [2 * 64 * n for n in (196 * 32 * 16, 49 * 32 * 64 * 16, 49 * 64)]
+    return 3 * sum(g) - g[0] + 3 * (3 * sum(d) - d[0]) + d[0]
+
+
 SYSTEMS = [
     ("mlp_step", mlp_step, _conv_flops((128, 784, 512, 1, 1), (128, 512, 512, 1, 1), (128, 512, 10, 1, 1))),
     ("cnn_step", cnn_step, _conv_flops((64, 1, 32, 9, 784), (64, 32, 32, 9, 784), (64, 32, 64, 9, 196), (64, 64, 64, 9, 196),
                                        (64, 3136, 128, 1, 1), (64, 128, 10, 1, 1))),
     ("vae_step", vae_step, _conv_flops((100, 784, 500, 1, 1), (100, 500, 40, 1, 1), (100, 20, 500, 1, 1), (100, 500, 784, 1, 1))),
-    ("dcgan_step", dcgan_step, 0),
+    ("dcgan_step", dcgan_step, _dcgan_flops()),
     ("dream_step", dream_step, 2 * 2 * 9 * (3 * 32 * 65536 + 32 * 32 * 65536 + 32 * 64 * 16384 + 64 * 64 * 16384 + 64 * 128 * 4096
                                             + 128 * 128 * 4096))]
 GROUPS = {"matmul": (_matmul, "numpy"), "conv": (_conv, "torch"), "memory": (_memory_bound, "torch"),

@@ -17,12 +17,14 @@ RESULTS, README = HERE / "results", HERE.parent / "README.md"
 
 
 def speed_table(groups):
-    """Markdown: one line for each group, and one for each system."""
+    """Markdown: one line for each group, and one for each system of the group `systems`."""
     lines = ["| work | against | time over its time: geometric mean | worst | share of the limit, median |", "|---|---|---:|---:|---:|"]
     for group in groups:
         shares = sorted(row["share"] for row in group["rows"])
         lines.append(f"| {group['group']} ({len(group['rows'])} cases) | {group['peer']} | {group['geometric_mean']:.2f} "
                      f"| {group['worst']:.2f} | {shares[len(shares) // 2]:.0%} of {group['rows'][0]['of']} |")
+    for row in (row for group in groups if group["group"] == "systems" for row in group["rows"]):
+        lines.append(f"| {row['case']} | {row['peer']} | {row['ratio']:.2f} | | {row['share']:.0%} of {row['of']} |")
     command = groups[0]["command"].replace(f" {groups[0]['group']} ", " " + " ".join(g["group"] for g in groups) + " ") if groups else ""
     return "\n".join([*lines, "", f"`{command}` on {groups[0]['machine']}." if groups else ""])
 

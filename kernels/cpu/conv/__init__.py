@@ -9,7 +9,7 @@ from kernels import jit
 from kernels.cpu import reduce
 from kernels.cpu.conv.direct import conv_kernel
 from kernels.cpu.conv.plan import backward_taps, forward_taps, plan
-from kernels.cpu.conv.weights import PARTS, weights_kernel
+from kernels.cpu.conv.weights import PARTS, few_kernel, weights_kernel
 from kernels.cpu.matmul import matmul, simd
 from kernels.shapes import conv_size
 
@@ -83,10 +83,13 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
     numbers, table, phases = plan(lanes, 1, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
     pieces = N * -(-numbers.I // numbers.rows) * -(-numbers.J // numbers.cols)
     few, parts = inputs < lanes, min(PARTS, pieces)
-    split = max(1, min(4 // (groups * parts), M // 24))                            # few pieces: threads share the channels
     partial = np.empty((groups, parts, inputs, T, M) if few else (groups, parts, T, M, inputs), x.dtype)
-    weights_kernel(x.ravel(), g.ravel(), table, phases, partial.ravel(), parts, 1 if few else split, few, numbers,
-                   _threads(N * M * C * T * grid[0] * grid[1]))
+    arrays, threads = (x.ravel(), g.ravel(), table, phases, partial.ravel()), _threads(N * M * C * T * grid[0] * grid[1])
+    if few:
+        few_kernel(*arrays, parts, pieces, numbers, threads)
+    else:
+        split = max(1, min(4 // (groups * parts), M // 24))                        # few pieces: threads share the channels
+        weights_kernel(*arrays, parts, pieces, split, numbers, threads)
     total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
     return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)
 

@@ -101,58 +101,71 @@ def add_products(turned, M, positions, area, pixels, at, channels, out, to, none
 
 
 @inner
-def by_taps(x, g, at, ag, taps, phases, s, i0, j0, rows, cols, positions, room, turned, pixels, own, none):
-    """own[c * taps + t, m] += what one piece adds, with few input channels. `room`: the padded piece, and a line of it for each tap."""
-    copy_piece(x, at, phases, s, i0, j0, room)
-    K, size, lines = s.C * s.taps, s.high * s.wide, s.C * s.phases * s.high * s.wide
-    for k in range(K):
-        c, t = k // s.taps, k % s.taps
-        start = (c * s.phases + taps[t, 0]) * size + taps[t, 1] * s.wide + taps[t, 2]
-        copy_run(room, start, 1, room, lines + k * positions, positions)
-    k = 0
-    while k < K:
-        height = tile_height(K - k)
-        turn_tile(room, lines + k * positions, positions, height, min(height, K - k), positions, turned, k * positions)
-        k += height
-    for i in range(rows):
-        turn_row(g, ag + i * s.oW, s.oH * s.oW, 1, s.M, cols, pixels, i * s.wide * s.M)
-        clear(pixels, (i * s.wide + cols) * s.M, (i + 1) * s.wide * s.M)
-    add_products(turned, K, positions, positions, pixels, 0, s.M, own, 0, none)
+def place(item, s):
+    """(picture, first row, first column, rows, columns, positions) of a piece."""
+    across, down = (s.J + s.cols - 1) // s.cols, (s.I + s.rows - 1) // s.rows
+    n, piece = item // (across * down), item % (across * down)
+    i0, j0 = piece // across * s.rows, piece % across * s.cols
+    rows, cols = min(s.rows, s.I - i0), min(s.cols, s.J - j0)
+    return n, i0, j0, rows, cols, (rows - 1) * s.wide + cols
 
 
 @inner
-def weights_task(chunk, x, g, taps, phases, partial, parts, split, few, s):
+def weights_task(chunk, x, g, taps, phases, partial, parts, pieces, split, s):
     """The pieces of one part, one after the other, for some channels of the gradient in one group."""
     chunk, share, tiles = chunk // split, chunk % split, (s.M + H0 - 1) // H0
     first, stop = share * tiles // split * H0, min(s.M, (share + 1) * tiles // split * H0)
-    group, part, L = chunk // parts, chunk % parts, simd.lanes(x)
-    across, down = (s.J + s.cols - 1) // s.cols, (s.I + s.rows - 1) // s.rows
-    pieces, K, area = s.N * across * down, s.C * s.taps, s.rows * s.wide
-    own = partial[chunk * s.M * K:(chunk + 1) * s.M * K]
-    for t in range(1 if few else s.taps):
-        own[t * s.M * s.C + first * s.C:][:(stop - first) * (K if few else s.C)] = 0
-    padded_piece = s.C * s.phases * s.high * s.wide
-    pixels = np.empty((area * s.M if few else padded_piece) + (VECTORS + s.M + s.C) * L, x.dtype)     # whole vectors are written and read
-    turned = np.empty(padded(K if few else s.M) * area + (L + 1) * H0, x.dtype)
-    room, none = np.empty(padded_piece + K * area + L if few else 0, x.dtype), np.empty(0, x.dtype)
+    group, part, L, area = chunk // parts, chunk % parts, simd.lanes(x), s.oH * s.oW
+    own = partial[chunk * s.M * s.C * s.taps:(chunk + 1) * s.M * s.C * s.taps]
+    for t in range(s.taps):
+        own[(t * s.M + first) * s.C:(t * s.M + stop) * s.C] = 0
+    pixels = np.empty(s.C * s.phases * s.high * s.wide + (VECTORS + s.C) * L, x.dtype)               # whole vectors are written and read
+    turned, none = np.empty(padded(s.M) * s.rows * s.wide + (L + 1) * H0, x.dtype), np.empty(0, x.dtype)
     for item in range(part * pieces // parts, (part + 1) * pieces // parts):
-        n, piece = item // (across * down), item % (across * down)
-        i0, j0 = piece // across * s.rows, piece % across * s.cols
-        rows, cols = min(s.rows, s.I - i0), min(s.cols, s.J - j0)
-        positions, picture = (rows - 1) * s.wide + cols, n * s.groups + group
-        at, ag = picture * s.C * s.H * s.W, picture * s.M * s.oH * s.oW + i0 * s.oW + j0
-        if few:
-            by_taps(x, g, at, ag, taps, phases, s, i0, j0, rows, cols, positions, room, turned, pixels, own, none)
-            continue
-        turn_gradient(g, ag + first * s.oH * s.oW, s, stop - first, rows, cols, turned)
-        turn_input(x, at, phases, s, i0, j0, pixels)
+        n, i0, j0, rows, cols, positions = place(item, s)
+        picture = n * s.groups + group
+        turn_gradient(g, (picture * s.M + first) * area + i0 * s.oW + j0, s, stop - first, rows, cols, turned)
+        turn_input(x, picture * s.C * s.H * s.W, phases, s, i0, j0, pixels)
         for t in range(s.taps):
             start = ((taps[t, 0] * s.high + taps[t, 1]) * s.wide + taps[t, 2]) * s.C
             add_products(turned, stop - first, positions, rows * s.wide, pixels, start, s.C, own, (t * s.M + first) * s.C, none)
 
 
 @jit
-def weights_kernel(x, g, taps, phases, partial, parts, split, few, s, threads):
-    """partial (groups, parts, taps, M, C), or (groups, parts, C * taps, M) with few input channels: the sums of the parts. `s` describes
-    the forward pass."""
-    parallel_for(weights_task, s.groups * parts * split, threads, (x, g, taps, phases, partial, parts, split, few, s))
+def weights_kernel(x, g, taps, phases, partial, parts, pieces, split, s, threads):
+    """partial (groups, parts, taps, M, C): the sums of the parts; `s` describes the forward pass."""
+    parallel_for(weights_task, s.groups * parts * split, threads, (x, g, taps, phases, partial, parts, pieces, split, s))
+
+
+@inner
+def few_task(chunk, x, g, taps, phases, partial, parts, pieces, s):
+    """The same for few input channels. `room` holds the padded piece, and behind it a line of it for each channel and tap."""
+    group, part, L = chunk // parts, chunk % parts, simd.lanes(x)
+    K, area, lines = s.C * s.taps, s.rows * s.wide, s.C * s.phases * s.high * s.wide
+    own = partial[chunk * s.M * K:(chunk + 1) * s.M * K]
+    own[:] = 0
+    room, turned = np.empty(lines + K * area + L, x.dtype), np.empty(padded(K) * area + (L + 1) * H0, x.dtype)
+    pixels, none = np.empty(area * s.M + (VECTORS + s.M) * L, x.dtype), np.empty(0, x.dtype)
+    for item in range(part * pieces // parts, (part + 1) * pieces // parts):
+        n, i0, j0, rows, cols, positions = place(item, s)
+        picture = n * s.groups + group
+        copy_piece(x, picture * s.C * s.H * s.W, phases, s, i0, j0, room)
+        for k in range(K):
+            c, t = k // s.taps, k % s.taps
+            start = ((c * s.phases + taps[t, 0]) * s.high + taps[t, 1]) * s.wide + taps[t, 2]
+            copy_run(room, start, 1, room, lines + k * positions, positions)
+        k = 0
+        while k < K:
+            height = tile_height(K - k)
+            turn_tile(room, lines + k * positions, positions, height, min(height, K - k), positions, turned, k * positions)
+            k += height
+        for i in range(rows):
+            turn_row(g, (picture * s.M * s.oH + i0 + i) * s.oW + j0, s.oH * s.oW, 1, s.M, cols, pixels, i * s.wide * s.M)
+            clear(pixels, (i * s.wide + cols) * s.M, (i + 1) * s.wide * s.M)
+        add_products(turned, K, positions, positions, pixels, 0, s.M, own, 0, none)
+
+
+@jit
+def few_kernel(x, g, taps, phases, partial, parts, pieces, s, threads):
+    """partial (groups, parts, C * taps, M): the sums of the parts, for fewer input channels than a vector holds."""
+    parallel_for(few_task, s.groups * parts, threads, (x, g, taps, phases, partial, parts, pieces, s))
