@@ -33,8 +33,9 @@ from pathlib import Path
 
 # libgomp reads this once, when it is loaded: after a region its workers spin this often before they sleep. Without spinning a region
 # costs 50 us instead of 1; with its default (300 thousand) it starves the thread pool of any BLAS in the same process. A loop of
-# NumPy's matmul and kernels of ours takes, compared with the two apart, 1.4 times as long with 1000, 1.0 with 5000, 3.2 with 20000.
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+# NumPy's matmul and kernels of ours takes, compared with the two apart (benchmarks/checks.py), 1.0 times as long with 300 to 2500 and
+# 1.0 to 1.3 with 5000 on two Zen 4 cores; 1.4 with 1000, 1.0 with 5000 and 3.2 with 20000 on two Xeons, whose pauses last longer.
+os.environ.setdefault("GOMP_SPINCOUNT", "2500")
 
 import llvmlite
 import llvmlite.binding as llvm
