@@ -12,7 +12,8 @@ import numpy as np
 from kernels import scalar
 from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.packed import KC, bend, block_start, pack_b
-from kernels.jit import inner, jit, like, parallel_for
+from kernels.cpu.rows import row_dot
+from kernels.jit import inner, jit, parallel_for
 
 COLUMNS = 512                                    # columns to a task of the product of a single row
 H0, H1, H2 = simd.ROWS, simd.HEIGHTS[2], 1       # exact heights: rows to spare would read beyond A
@@ -64,14 +65,6 @@ def thin_task(chunk, a, ta, lda, b, tb, ldb, c, M, N, K, parts, add, bias, activ
         bend(c, co, N, stop - first, N, activation)
 
 
-@inner(sums=True)
-def dot(x, y):
-    total = like(x[0], 0)
-    for i in range(x.size):
-        total += x[i] * y[i]
-    return total
-
-
 @inner
 def row_task(chunk, a, b, sb, transposed, ldb, c, N, K, add, bias, activation):
     """Some columns of the product of one row a and B: dot products if B lies transposed, else a sum of B's rows."""
@@ -83,7 +76,7 @@ def row_task(chunk, a, b, sb, transposed, ldb, c, N, K, add, bias, activation):
         out[:] = 0
     if transposed:
         for n in range(out.size):
-            out[n] += dot(row, b[bo + (j + n) * ldb:][:K])
+            out[n] += row_dot(row, b[bo + (j + n) * ldb:][:K])
     else:
         for k in range(K):
             factor, other = row[k], b[bo + k * ldb + j:][:out.size]
