@@ -75,13 +75,13 @@ from scratchnn.ops.comparison import (
     ne,
 )
 from scratchnn.ops.conv import (
+    conv,
     conv1d,
     conv2d,
+    conv_input_gradient,
     conv_transpose1d,
     conv_transpose2d,
-    convolution,
-    convolution_input_gradient,
-    convolution_weight_gradient,
+    conv_weight_gradient,
 )
 from scratchnn.ops.creation import (
     arange,

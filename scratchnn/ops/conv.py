@@ -29,65 +29,65 @@ def _check_bias(name, bias, channels):
 
 
 @op(cases=[((2, 4, 5, 6), (6, 2, 3, 2), (6,), (2, 1), (1, 0), (1, 2), 2), ((1, 2, 4, 4), (3, 2, 3, 3))])
-def convolution(x, weight, bias=None, stride=ONE, padding=NONE, dilation=ONE, groups=1):
+def conv(x, weight, bias=None, stride=ONE, padding=NONE, dilation=ONE, groups=1):
     """Correlation of x (N, C, H, W) with weight (O, C / groups, KH, KW), plus bias (O,) -> (N, O, OH, OW); options are pairs."""
-    _same_dtype("convolution", x, weight, bias)
-    _check_bias("convolution", bias, len(weight))
+    _same_dtype("conv", x, weight, bias)
+    _check_bias("conv", bias, len(weight))
     return kernels.conv(x, weight, bias, stride, padding, dilation, groups)
 
 
-@convolution.vjp("x")
+@conv.vjp("x")
 def _(g, weight, x_shape, stride, padding, dilation, groups):
-    return convolution_input_gradient(g, weight, x_shape[2:], None, stride, padding, dilation, groups)
+    return conv_input_gradient(g, weight, x_shape[2:], None, stride, padding, dilation, groups)
 
 
-@convolution.vjp("weight")
+@conv.vjp("weight")
 def _(g, x, weight_shape, stride, padding, dilation, groups):
-    return convolution_weight_gradient(g, x, weight_shape[2:], stride, padding, dilation, groups)
+    return conv_weight_gradient(g, x, weight_shape[2:], stride, padding, dilation, groups)
 
 
-@convolution.vjp("bias")
+@conv.vjp("bias")
 def _(g):
     return sum(g, (0, 2, 3))
 
 
 @op(cases=[((2, 6, 4, 5), (6, 2, 3, 2), (8, 6), (4,), (2, 1), (1, 0), (1, 1), 2), ((1, 3, 2, 2), (3, 2, 3, 3), (4, 4))])
-def convolution_input_gradient(grad, weight, size, bias=None, stride=ONE, padding=NONE, dilation=ONE, groups=1):
-    """Gradient by x, of size (H, W), of `convolution` for the gradient grad (N, O, OH, OW); plus bias (C,): a transposed convolution."""
-    _same_dtype("convolution_input_gradient", grad, weight, bias)
-    _check_bias("convolution_input_gradient", bias, weight.shape[1] * groups)
+def conv_input_gradient(grad, weight, size, bias=None, stride=ONE, padding=NONE, dilation=ONE, groups=1):
+    """Gradient by x, of size (H, W), of `conv` for the gradient grad (N, O, OH, OW); plus bias (C,): a transposed convolution."""
+    _same_dtype("conv_input_gradient", grad, weight, bias)
+    _check_bias("conv_input_gradient", bias, weight.shape[1] * groups)
     return kernels.conv_input_gradient(grad, weight, tuple(size), bias, stride, padding, dilation, groups)
 
 
-@convolution_input_gradient.vjp("grad")
+@conv_input_gradient.vjp("grad")
 def _(g, weight, stride, padding, dilation, groups):
-    return convolution(g, weight, None, stride, padding, dilation, groups)
+    return conv(g, weight, None, stride, padding, dilation, groups)
 
 
-@convolution_input_gradient.vjp("weight")
+@conv_input_gradient.vjp("weight")
 def _(g, grad, weight_shape, stride, padding, dilation, groups):
-    return convolution_weight_gradient(grad, g, weight_shape[2:], stride, padding, dilation, groups)
+    return conv_weight_gradient(grad, g, weight_shape[2:], stride, padding, dilation, groups)
 
 
-@convolution_input_gradient.vjp("bias")
+@conv_input_gradient.vjp("bias")
 def _(g):
     return sum(g, (0, 2, 3))
 
 
 @op(cases=[((2, 6, 4, 5), (2, 4, 8, 6), (3, 2), (2, 1), (1, 0), (1, 1), 2), ((1, 3, 2, 2), (1, 2, 4, 4), (3, 3))])
-def convolution_weight_gradient(grad, x, kernel, stride=ONE, padding=NONE, dilation=ONE, groups=1):
-    """Gradient by the weight, of kernel size (KH, KW), of `convolution` for the gradient grad (N, O, OH, OW)."""
+def conv_weight_gradient(grad, x, kernel, stride=ONE, padding=NONE, dilation=ONE, groups=1):
+    """Gradient by the weight, of kernel size (KH, KW), of `conv` for the gradient grad (N, O, OH, OW)."""
     return kernels.conv_weight_gradient(grad, x, tuple(kernel), stride, padding, dilation, groups)
 
 
-@convolution_weight_gradient.vjp("grad")
+@conv_weight_gradient.vjp("grad")
 def _(g, x, stride, padding, dilation, groups):
-    return convolution(x, g, None, stride, padding, dilation, groups)
+    return conv(x, g, None, stride, padding, dilation, groups)
 
 
-@convolution_weight_gradient.vjp("x")
+@conv_weight_gradient.vjp("x")
 def _(g, grad, x_shape, stride, padding, dilation, groups):
-    return convolution_input_gradient(grad, g, x_shape[2:], None, stride, padding, dilation, groups)
+    return conv_input_gradient(grad, g, x_shape[2:], None, stride, padding, dilation, groups)
 
 
 # ---- torch's faces ------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def _conv(name, dims, input, weight, bias, stride, padding, dilation, groups):
     before, more = _padding(name, padding, w.shape[2:], stride, dilation, dims)
     if more != NONE:                                               # an even kernel: "same" takes one more at the end
         x = pad(x, (0, more[1], 0, more[0]))
-    return _without_batch(convolution(x, w, bias, stride, before, dilation, groups), alone, dims)
+    return _without_batch(conv(x, w, bias, stride, before, dilation, groups), alone, dims)
 
 
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups: int = 1) -> Tensor:
@@ -166,7 +166,7 @@ def _conv_transpose(name, dims, input, weight, bias, stride, padding, output_pad
     beyond = [e // s for e, s in zip(extra, stride, strict=True)]
     if any(beyond):                                                # a dilation allows outputs from behind the end of the input
         x = pad(x, (0, beyond[1], 0, beyond[0]))
-    return _without_batch(convolution_input_gradient(x, w, size, bias, stride, padding, dilation, groups), alone, dims)
+    return _without_batch(conv_input_gradient(x, w, size, bias, stride, padding, dilation, groups), alone, dims)
 
 
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, output_padding=0, groups: int = 1,
