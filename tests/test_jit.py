@@ -101,6 +101,30 @@ print('equal')
     assert python(code, SCRATCHNN_SIMD=simd) == ["equal"]
 
 
+@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon"])
+def test_convolutions_of_every_tile_shape(simd):
+    """The same for the tiles of convolutions; packed operands too."""
+    code = """
+import numpy as np, kernels
+from kernels import reference
+rng = np.random.default_rng(0)
+cases = ((20, 13, (3, 3), (1, 1), (1, 1), 1, (9, 30)), (40, 6, (3, 2), (2, 2), (1, 0), 2, (11, 8)),
+         (3, 5, (4, 4), (2, 1), (1, 1), 1, (10, 70)), (18, 3, (1, 1), (1, 1), (0, 0), 3, (5, 21)))
+for C, M, kernel, stride, padding, groups, size in cases:
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, C, *size), (M, C // groups, *kernel)))
+    options = (stride, padding, (1, 1), groups)
+    y = reference.conv(x, w, None, *options)
+    g = rng.standard_normal(y.shape).astype(np.float32)
+    for name, args in (('conv', (x, w, None)), ('conv_input_gradient', (g, w, size, None)), ('conv_weight_gradient', (g, x, kernel))):
+        ours, theirs = (getattr(wing, name)(*args, *options) for wing in (kernels, reference))
+        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max()), (name, C, M, kernel)
+a, b = rng.standard_normal((7, 530)).astype(np.float32), rng.standard_normal((530, 45)).astype(np.float32)
+assert np.allclose(kernels.matmul(a, kernels.pack(b)), a @ b, atol=1e-3)
+print('equal')
+"""
+    assert python(code, SCRATCHNN_SIMD=simd) == ["equal"]
+
+
 def test_the_reference_wing_runs_a_whole_step():
     reference, cpu = python(STEP, SCRATCHNN_KERNELS="reference"), python(STEP)
     assert abs(float.fromhex(reference[0]) - float.fromhex(cpu[0])) < 1e-5

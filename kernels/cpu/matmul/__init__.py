@@ -1,5 +1,5 @@
 """Matrix products, a ladder: ladder.py holds the rungs from the definition on, packed.py with simd.py the one that the library calls,
-and thin.py the one for products of few rows or columns."""
+and thin.py the one for a single row or a single panel of columns."""
 
 import math
 from typing import NamedTuple

@@ -7,7 +7,7 @@ in groups, and so many blocks of K at a time (a stage) that what it packs of A f
        and is multiplied by one tile of A after the other, which come from the second level.
 Every thread packs for itself, although two then may pack the same: fetching it from the other core's cache took longer. The sum over k
 is taken block by block, so it has the same order whatever the number of threads. The bias and a ReLU are applied in registers,
-other activations while the panel is in the cache. Products of few rows or columns go another way: thin.py.
+other activations while the panel is in the cache. A single row and a single panel of columns go another way: thin.py.
 
 FLOPs: 2 M N K. Packing moves K (M + N) numbers, and those of the shorter side once more for each further thread.
 """
