@@ -153,6 +153,17 @@ def optimizer_arguments(rng, floats, N, D, x, g):
             "squared_norms": [(params,), ([],)], "scale": [(params, 0.5)]}
 
 
+def rbm_arguments(rng, floats, N, D, x, g):
+    """Few rows and many, binary states and real ones, weights as they lie and transposed, columns that fill no vector."""
+    binary, real, w, b = (x > 0).astype(x.dtype), np.abs(x), floats(D, 37) / np.sqrt(D).astype(x.dtype), floats(37)
+    steps = [(v, *rest) for v in (binary, real) for rest in ((w, b), (floats(37, D).T / 6, b, 0.5))]
+    draws = [(v, m, c, 2 ** 63 + 5, 2 ** 64 - 3, *rest) for v, m, c, *rest in steps]
+    h, h1 = rng.random((2, N, 37)).astype(x.dtype)
+    return {"rbm_blocks": [(N, D)], "rbm_inputs": steps, "rbm_probabilities": steps,
+            "rbm_sample": [*draws, (binary, w, b, 1, 2, 1, True)],
+            "rbm_statistics": [(floats(D, 37), v, h, (g > 0).astype(x.dtype), h1, 0.1, keep) for v in (binary, real) for keep in (1, 0.9)]}
+
+
 def warp_arguments(rng, floats, N, D, x, g):
     pictures, near, far = floats(N, 2, D, 3), floats(N, 2, 3), 9 * floats(N, 2, 3)
     return {"warp": [(pictures, near), (pictures, near, floats(N, 2, D, 3)), (pictures, far, floats(N, 2, 4, 7), (4, 7))],
@@ -186,7 +197,7 @@ def resize_arguments(rng, floats, N, D, x, g):
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
              "norm": norm_arguments, "conv": conv_arguments, "batch_norm": batch_norm_arguments, "embedding": embedding_arguments,
              "random": random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments, "pool": pool_arguments,
-             "resize": resize_arguments}
+             "resize": resize_arguments, "rbm": rbm_arguments}
 
 
 # ---- running and comparing ------------------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""Half a Gibbs step of a restricted Boltzmann machine and the statistics of its gradient, in one pass each.
+
+A half step goes from the states of one layer to those of the other: a product with the weights (of binary states by subsets.py), a
+bias, a sigmoid and a draw. The last three are made while a part of the product is in the cache; nothing but what was asked for is
+written. The random numbers of row r are the words from block offset + r * ceil(N / 4) on, so that a row's draws are a function of
+its place, not of who computes them.
+"""
+
+import numpy as np
+
+from kernels import scalar
+from kernels.cpu.matmul import simd
+from kernels.cpu.random import fill
+from kernels.cpu.rbm.subsets import TALL, WORD, add_sums, aligned, pack_columns, pack_rows, padded
+from kernels.jit import full_width, inner, jit, like, parallel_for
+
+PANELS = 4                               # vectors of columns in a chunk: their random numbers are made together
+ROWS = 34 * TALL                         # rows in a chunk
+PACK = 16                                # rows to a chunk of packing
+INPUT, PROBABILITY, DRAW = 0, 1, 2       # what a half step gives
+
+
+@inner
+def sigmoid_all(x):
+    """x = sigmoid(x). In place: of two arrays that are the same, LLVM would not know that vectors are safe."""
+    full_width()
+    for i in range(x.size):
+        x[i] = scalar.sigmoid(x[i])
+
+
+@inner
+def draw_all(p, seed, block):
+    """p = 1 with probability p, else 0; number i is 1 where the uniform made of word i is below it."""
+    words = np.empty((p.size + 3) // 4 * 4, np.uint32)
+    fill(words, seed, block)
+    for i in range(p.size):
+        p[i] = like(p[i], like(p[i], scalar.uniform32(words[i])) < p[i])
+
+
+@inner
+def finish_row(r, j, out, probabilities, mode, N, seed, offset):
+    """Make probabilities, and draws if asked for, of a part of row r that holds inputs; j is the number of its first column."""
+    if mode != INPUT:
+        sigmoid_all(out)
+    if mode == DRAW:
+        for i in range(probabilities.size):
+            probabilities[i] = out[i]
+        draw_all(out, seed, offset + np.uint64(r) * np.uint64((N + 3) // 4) + np.uint64(j // 4))
+
+
+@inner
+def pack_task(chunk, x, M, K, words, wrong):
+    if not pack_rows(x, chunk * PACK, min(M, (chunk + 1) * PACK), M, K, words):
+        wrong[0] = 1
+
+
+@inner
+def half_step_task(chunk, words, w, transposed, ldw, bias, scale, out, probabilities, M, N, K, parts, mode, seed, offset):
+    """A group of rows and a few vectors of columns of a half step."""
+    L = simd.lanes(w)
+    first, j = chunk // parts * ROWS, chunk % parts * PANELS * L
+    stop, end = min(M, first + ROWS), min(N, j + PANELS * L)
+    sums = aligned(ROWS * L, w)
+    for at in range(j, end, L):
+        columns = min(L, end - at)
+        sums[:] = 0
+        add_sums(words, 0, M, first, stop, w, at * ldw if transposed else at, transposed, ldw, K, scale, sums, columns)
+        for r in range(first, stop):
+            row, shift, found = out[r * N + at:][:columns], bias[at:][:columns], sums[(r - first) * L:][:columns]
+            for i in range(row.size):
+                row[i] = found[i] + shift[i]
+    for r in range(first, stop):
+        finish_row(r, j, out[r * N + j:r * N + end], probabilities[r * N + j:r * N + end], mode, N, seed, offset)
+
+
+@jit
+def half_step_kernel(x, w, transposed, ldw, bias, scale, out, probabilities, M, N, K, mode, seed, offset, threads):
+    """out (M, N) = scale * x @ W + bias, or the sigmoid of it, or draws from that; False, and nothing done, if x is not binary."""
+    words, wrong = np.empty((K + WORD - 1) // WORD * padded(M), np.uint16), np.zeros(1, np.int64)
+    parallel_for(pack_task, (M + PACK - 1) // PACK, threads, (x, M, K, words, wrong))
+    if wrong[0]:
+        return False
+    parts = (N + PANELS * simd.lanes(w) - 1) // (PANELS * simd.lanes(w))
+    parallel_for(half_step_task, (M + ROWS - 1) // ROWS * parts, threads,
+                 (words, w, transposed, ldw, bias, scale, out, probabilities, M, N, K, parts, mode, seed, offset))
+    return True
+
+
+@inner
+def finish_task(chunk, out, probabilities, M, N, mode, seed, offset):
+    for r in range(chunk * PACK, min(M, (chunk + 1) * PACK)):
+        finish_row(r, 0, out[r * N:(r + 1) * N], probabilities[r * N:(r + 1) * N], mode, N, seed, offset)
+
+
+@jit
+def finish_kernel(out, probabilities, M, N, mode, seed, offset, threads):
+    """The end of a half step whose inputs are in `out`."""
+    parallel_for(finish_task, (M + PACK - 1) // PACK, threads, (out, probabilities, M, N, mode, seed, offset))
+
+
+# ---- statistics -----------------------------------------------------------------------------------------------------
+
+@inner
+def pack_columns_task(chunk, v0, v1, V, B, count, words, wrong):
+    """A word of all visible units, of the first count words from v0, of the others from v1."""
+    q = chunk % count
+    if not pack_columns(v0 if chunk < count else v1, q, q + 1, V, B, words, chunk // count * count * padded(V)):
+        wrong[0] = 1
+
+
+@inner
+def statistics_task(chunk, words, h0, h1, out, V, H, B, parts, scale, keep):
+    """A group of visible units and one vector of hidden units of the statistics."""
+    L = simd.lanes(out)
+    first, at = chunk // parts * ROWS, chunk % parts * L
+    stop, columns = min(V, first + ROWS), min(L, H - at)
+    sums = aligned(ROWS * L, out)
+    sums[:] = 0
+    for side in range(2):
+        start = side * ((B + WORD - 1) // WORD) * padded(V)
+        add_sums(words, start, V, first, stop, h1 if side else h0, at, 0, H, B, -scale if side else scale, sums, columns)
+    for r in range(first, stop):
+        row, found = out[r * H + at:][:columns], sums[(r - first) * L:][:columns]
+        for i in range(row.size):
+            row[i] = keep * row[i] + found[i]
+
+
+@jit
+def statistics_kernel(v0, h0, v1, h1, out, V, H, B, scale, keep, threads):
+    """out = keep * out + scale * (v0^T h0 - v1^T h1) for binary v; False, and nothing done, if they are not."""
+    count = (B + WORD - 1) // WORD
+    words, wrong = np.empty(2 * count * padded(V), np.uint16), np.zeros(1, np.int64)
+    parallel_for(pack_columns_task, 2 * count, threads, (v0, v1, V, B, count, words, wrong))
+    if wrong[0]:
+        return False
+    parts = (H + simd.lanes(out) - 1) // simd.lanes(out)
+    parallel_for(statistics_task, (V + ROWS - 1) // ROWS * parts, threads, (words, h0, h1, out, V, H, B, parts, scale, keep))
+    return True

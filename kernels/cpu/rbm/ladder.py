@@ -1,0 +1,52 @@
+"""The rungs below the fast half step, to read and to time: draws h (B, H) given states v (B, V), one core.
+
+p(h[n, j] = 1 | v[n]) = sigmoid(b[j] + sum over i of v[n, i] w[i, j]), u[n, j] uniform. `pytest benchmarks/test_kernels.py` times them
+beside the fast one, gibbs.py: there only the sums of four rows that a table holds are added, and the draw follows in the cache.
+"""
+
+import math
+
+import numpy as np
+
+import kernels.cpu.elementwise as elementwise
+from kernels.cpu.matmul import matmul
+from kernels.cpu.random import bernoulli
+from kernels.jit import jit
+
+
+@jit
+def naive(v, w, b, u, h):
+    """The definition: one sum for each hidden unit, whose weights lie a row apart."""
+    for n in range(v.shape[0]):
+        for j in range(w.shape[1]):
+            total = b[j]
+            for i in range(v.shape[1]):
+                total += v[n, i] * w[i, j]
+            h[n, j] = u[n, j] < 1 / (1 + math.exp(-total))
+
+
+@jit
+def rows_of_ones(v, w, b, u, h):
+    """States are 0 or 1: add up those rows of w whose state is 1, in vector instructions, and multiply nothing.
+
+    Half the work if half of the units are on; but every row is fetched anew for every example.
+    """
+    for n in range(v.shape[0]):
+        total = b.copy()
+        for i in range(v.shape[1]):
+            if v[n, i] != 0:
+                row = w[i]
+                for j in range(row.size):
+                    total[j] += row[j]
+        for j in range(total.size):
+            h[n, j] = u[n, j] < 1 / (1 + math.exp(-total[j]))
+
+
+def product_and_draw(v, w, b, seed, offset):
+    """One fast product for all examples, then a pass for the sigmoid and one for the draw: what libraries of tensors do."""
+    return bernoulli(seed, offset, elementwise.sigmoid(matmul(v, w, bias=b)))
+
+
+def fused(v, w, b, seed, offset):
+    """The product's epilogue makes the sigmoid while a panel is in the cache; the draw is a pass of its own."""
+    return bernoulli(seed, offset, matmul(v, w, bias=b, activation="sigmoid", out=np.empty((len(v), w.shape[1]), w.dtype)))
