@@ -32,7 +32,6 @@ def rbm_sample(states, w, bias, seed, offset, scale=1, probabilities=False):
     return (draws, p) if probabilities else draws
 
 
-def rbm_statistics(out, v0, h0, v1, h1, scale, keep):
-    """out = keep * out + scale * (v0^T h0 - v1^T h1): (B, V), (B, H) -> (V, H)."""
-    out[...] = keep * out + scale * (v0.T @ h0 - v1.T @ h1)
-    return out
+def rbm_statistics(v0, h0, v1, h1):
+    """v0^T h0 / B0 - v1^T h1 / B1: (B0, V), (B0, H), (B1, V), (B1, H) -> (V, H)."""
+    return (v0.T @ h0 / len(v0) - v1.T @ h1 / len(v1)).astype(v0.dtype)

@@ -60,26 +60,23 @@ def _half_step(name, states, w, bias, scale, mode, probabilities=False, seed=0, 
     return (out, kept) if probabilities else out
 
 
-def rbm_statistics(out, v0, h0, v1, h1, scale, keep):
-    """out = keep * out + scale * (v0^T h0 - v1^T h1): data's correlations of the units less the model's, (B, V), (B, H) -> (V, H).
+def rbm_statistics(v0, h0, v1, h1):
+    """v0^T h0 / B0 - v1^T h1 / B1: how much more often units are on together in one batch than in another.
 
-    What contrastive divergence adds to the weights, without an array for either product.
+    (B0, V), (B0, H), (B1, V), (B1, H) -> (V, H): the gradient of the log-likelihood by the weights, if the first are data with their
+    hidden units and the others draws of the model. Binary v take a quarter of a product's additions; there is no array for
+    either product.
     """
-    (B, V), H = v0.shape, h0.shape[1]
-    if not (v1.shape == v0.shape and h1.shape == h0.shape == (B, H) and out.shape == (V, H)):
-        raise ValueError(f"rbm_statistics: shapes {v0.shape}, {h0.shape}, {v1.shape}, {h1.shape} and out {out.shape} do not fit: they "
-                         "must be (B, V), (B, H), (B, V), (B, H) and (V, H)")
-    if out.dtype not in NOTHING or any(x.dtype != out.dtype for x in (v0, h0, v1, h1)):
-        raise TypeError("rbm_statistics: all arrays must be float32 or all float64")
-    scale, keep = out.dtype.type(scale), out.dtype.type(keep)
+    (B0, V), H, B1 = v0.shape, h0.shape[1], len(v1)
+    if not (v1.shape[1:] == (V,) and h0.shape == (B0, H) and h1.shape == (B1, H) and B0 and B1):
+        raise ValueError(f"rbm_statistics: shapes {v0.shape}, {h0.shape}, {v1.shape} and {h1.shape} do not fit: they must be (B0, V), "
+                         "(B0, H), (B1, V) and (B1, H), with B0 and B1 above 0")
+    if v0.dtype not in NOTHING or any(x.dtype != v0.dtype for x in (h0, v1, h1)):
+        raise TypeError(f"rbm_statistics: all must be float32 or all float64, got {v0.dtype}, {h0.dtype}, {v1.dtype}, {h1.dtype}")
+    out = np.empty((V, H), v0.dtype)
     v0, h0, v1, h1 = (np.ascontiguousarray(x) for x in (v0, h0, v1, h1))
-    result = np.ascontiguousarray(out)
-    arrays = (x.ravel() for x in (v0, h0, v1, h1, result))
-    if not statistics_kernel(*arrays, V, H, B, scale, keep, jit.threads(V * H * B)):
-        if keep != 1:
-            result *= keep
-        matmul(v0.T, h0 * scale, out=result, accumulate=True)
-        matmul(v1.T, h1 * -scale, out=result, accumulate=True)
-    if result is not out:
-        out[...] = result
+    if out.size and not statistics_kernel(*(x.ravel() for x in (v0, h0, v1, h1, out)), V, H, B0, B1, jit.threads(V * H * B0)):
+        number = v0.dtype.type
+        matmul(v0.T, h0 * number(1 / B0), out=out)
+        matmul(v1.T, h1 * number(-1 / B1), out=out, accumulate=True)
     return out

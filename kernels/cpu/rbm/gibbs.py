@@ -101,15 +101,17 @@ def finish_kernel(out, probabilities, M, N, mode, seed, offset, threads):
 # ---- statistics -----------------------------------------------------------------------------------------------------
 
 @inner
-def pack_columns_task(chunk, v0, v1, V, B, count, words, wrong):
-    """A word of all visible units, of the first count words from v0, of the others from v1."""
-    q = chunk % count
-    if not pack_columns(v0 if chunk < count else v1, q, q + 1, V, B, words, chunk // count * count * padded(V)):
+def pack_columns_task(chunk, v0, v1, V, B0, B1, words, wrong):
+    """A word of all visible units: the first ones from v0, then those from v1."""
+    count = (B0 + WORD - 1) // WORD
+    if chunk < count and not pack_columns(v0, chunk, V, B0, words, 0):
+        wrong[0] = 1
+    if chunk >= count and not pack_columns(v1, chunk - count, V, B1, words, count * padded(V)):
         wrong[0] = 1
 
 
 @inner
-def statistics_task(chunk, words, h0, h1, out, V, H, B, parts, scale, keep):
+def statistics_task(chunk, words, h0, h1, out, V, H, B0, B1, parts):
     """A group of visible units and one vector of hidden units of the statistics."""
     L = simd.lanes(out)
     first, at = chunk // parts * ROWS, chunk % parts * L
@@ -117,22 +119,23 @@ def statistics_task(chunk, words, h0, h1, out, V, H, B, parts, scale, keep):
     sums = aligned(ROWS * L, out)
     sums[:] = 0
     for side in range(2):
-        start = side * ((B + WORD - 1) // WORD) * padded(V)
-        add_sums(words, start, V, first, stop, h1 if side else h0, at, 0, H, B, -scale if side else scale, sums, columns)
+        start, B = (B0 + WORD - 1) // WORD * padded(V) if side else 0, B1 if side else B0
+        factor = like(out[0], -1 if side else 1) / like(out[0], B)
+        add_sums(words, start, V, first, stop, h1 if side else h0, at, 0, H, B, factor, sums, columns)
     for r in range(first, stop):
         row, found = out[r * H + at:][:columns], sums[(r - first) * L:][:columns]
         for i in range(row.size):
-            row[i] = keep * row[i] + found[i]
+            row[i] = found[i]
 
 
 @jit
-def statistics_kernel(v0, h0, v1, h1, out, V, H, B, scale, keep, threads):
-    """out = keep * out + scale * (v0^T h0 - v1^T h1) for binary v; False, and nothing done, if they are not."""
-    count = (B + WORD - 1) // WORD
-    words, wrong = np.empty(2 * count * padded(V), np.uint16), np.zeros(1, np.int64)
-    parallel_for(pack_columns_task, 2 * count, threads, (v0, v1, V, B, count, words, wrong))
+def statistics_kernel(v0, h0, v1, h1, out, V, H, B0, B1, threads):
+    """out = v0^T h0 / B0 - v1^T h1 / B1 for binary v; False, and nothing done, if they are not."""
+    count = (B0 + WORD - 1) // WORD + (B1 + WORD - 1) // WORD
+    words, wrong = np.empty(count * padded(V), np.uint16), np.zeros(1, np.int64)
+    parallel_for(pack_columns_task, count, threads, (v0, v1, V, B0, B1, words, wrong))
     if wrong[0]:
         return False
     parts = (H + simd.lanes(out) - 1) // simd.lanes(out)
-    parallel_for(statistics_task, (V + ROWS - 1) // ROWS * parts, threads, (words, h0, h1, out, V, H, B, parts, scale, keep))
+    parallel_for(statistics_task, (V + ROWS - 1) // ROWS * parts, threads, (words, h0, h1, out, V, H, B0, B1, parts))
     return True

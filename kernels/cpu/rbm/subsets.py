@@ -151,18 +151,15 @@ def pack_rows(x, first, stop, M, K, words):
 
 
 @inner
-def pack_columns(x, first, stop, M, K, words, start):
-    """words[start + k' * padded(M) + m] = the bits of x[16 k' .., m] for words k' from first to stop - 1 of the columns of x (K, M);
-    whether all are 0 or 1."""
-    wrong, ldw = 0, padded(M)
-    for q in range(first, stop):
-        line = words[start + q * ldw:][:M]
-        line[:] = 0
-        for k in range(q * WORD, min(K, (q + 1) * WORD)):
-            row, bit = x[k * M:][:M], np.uint16(1 << (k - q * WORD))
-            for m in range(M):
-                line[m] |= bit if row[m] != 0 else np.uint16(0)
-                wrong |= np.int64((row[m] != 0) & (row[m] != 1))
+def pack_columns(x, q, M, K, words, start):
+    """words[start + q * padded(M) + m] = the bits of x[16 q .., m], for all columns m of x (K, M); whether all are 0 or 1."""
+    wrong, line = 0, words[start + q * padded(M):][:M]
+    line[:] = 0
+    for k in range(q * WORD, min(K, (q + 1) * WORD)):
+        row, bit = x[k * M:][:M], np.uint16(1 << (k - q * WORD))
+        for m in range(M):
+            line[m] |= bit if row[m] != 0 else np.uint16(0)
+            wrong |= np.int64((row[m] != 0) & (row[m] != 1))
     return wrong == 0
 
 

@@ -1,0 +1,234 @@
+"""The restricted Boltzmann machine itself: energies, conditionals, Gibbs chains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+import kernels
+from scratchnn import nn
+from scratchnn.models.rbm.units import Bernoulli, Softmax, Units
+from scratchnn.random import Generator, default_generator
+
+
+class BaseRate(NamedTuple):
+    """Visible units that do not depend on each other: a machine without weights, where annealing begins."""
+
+    bias: np.ndarray
+    variance: np.ndarray | None
+
+
+class RBM(nn.Module):
+    """Restricted Boltzmann machine: visible units v and hidden units h with weights between them, but none within a layer.
+
+    p(v, h) = exp(-E(v, h)) / Z,    E(v, h) = -a v - b h - v W h        (Bernoulli units; units.py has the others)
+
+    visible    number of Bernoulli units, or a list such as [Gaussian(3), Softmax(4), Bernoulli(10)]: the columns of the data in order
+    hidden     number of hidden units, which are 0 or 1
+    generator  draws the weights, N(0, 0.01^2), as Hinton 2010 advises ("A practical guide to training restricted Boltzmann machines")
+
+    Parameters: weight (V, H), visible_bias (V,), hidden_bias (H,), and log_variance (V,) if there are Gaussian units. All methods take
+    and return NumPy arrays of the weight's dtype. Smolensky 1986 ("harmonium"); Hinton 2002.
+    """
+
+    def __init__(self, visible: int | Sequence[Units], hidden: int, generator: Generator | None = None):
+        super().__init__()
+        if hidden < 1:
+            raise ValueError(f"RBM: the number of hidden units must be positive, got {hidden}")
+        self.units = [Bernoulli(visible)] if isinstance(visible, int | np.integer) else list(visible)
+        size = sum(kind.size for kind in self.units)
+        seed = (generator or default_generator).take(kernels.blocks(size * hidden + 1))
+        self.weight = nn.Parameter(0.01 * kernels.normal(*seed, (size, hidden), np.dtype(np.float32)))
+        self.visible_bias, self.hidden_bias = (nn.Parameter(np.zeros(n, np.float32)) for n in (size, hidden))
+        if any(kind.has_variance for kind in self.units):
+            self.log_variance = nn.Parameter(np.zeros(size, np.float32))
+        self._only_bernoulli = [type(kind) for kind in self.units] == [Bernoulli]
+
+    def __repr__(self):
+        return f"RBM({self.units}, {len(self.hidden_bias)})"
+
+    # ---- the units, kind by kind -------------------------------------------------------------------------------------
+
+    @property
+    def variance(self) -> np.ndarray | None:
+        """(V,): of Gaussian units; 1, and without a meaning, at the places of others. None if there are none."""
+        return np.exp(self.log_variance.array) if hasattr(self, "log_variance") else None
+
+    def _parts(self) -> Iterator[tuple[Units, slice]]:
+        start = 0
+        for kind in self.units:
+            yield kind, slice(start, start + kind.size)
+            start += kind.size
+
+    def _join(self, method: str, x: np.ndarray, *vectors) -> np.ndarray:
+        """The results of a method of all kinds of units, side by side; `vectors` are (V,) or None."""
+        if len(self.units) == 1:
+            return getattr(self.units[0], method)(x, *vectors)
+        found = [getattr(kind, method)(x[:, at], *(None if a is None else a[at] for a in vectors)) for kind, at in self._parts()]
+        return np.concatenate(found, 1) if found[0].ndim == 2 else sum(found)
+
+    def check(self, v: np.ndarray) -> np.ndarray:
+        """The data as an array that the machine can take. ValueError for a wrong number of columns, or for values that the units
+        cannot have, which names the first such kind of units."""
+        v = np.asarray(v, self.weight.dtype)
+        if v.ndim != 2 or v.shape[1] != len(self.visible_bias):
+            raise ValueError(f"{self} takes arrays (N, {len(self.visible_bias)}), got shape {v.shape}; pictures (N, C, H, W) become rows "
+                             "by reshape(len(v), -1)")
+        for kind, at in self._parts():
+            kind.check(v[:, at])
+        return v
+
+    def encode(self, v: np.ndarray) -> np.ndarray:
+        """What the weights see of the visible units: of Gaussian ones v / variance."""
+        return v if self._only_bernoulli else self._join("encode", v, self.variance)
+
+    # ---- energies ----------------------------------------------------------------------------------------------------
+
+    def hidden_input(self, v: np.ndarray) -> np.ndarray:
+        """(N, V) -> (N, H): b + encode(v) W."""
+        return kernels.rbm_inputs(self.encode(v), self.weight.array, self.hidden_bias.array)
+
+    def visible_input(self, h: np.ndarray) -> np.ndarray:
+        """(N, H) -> (N, V): a + W h."""
+        return kernels.rbm_inputs(h, self.weight.array.T, self.visible_bias.array)
+
+    def visible_energy(self, v: np.ndarray) -> np.ndarray:
+        """(N,): the energy of the visible units without the hidden ones."""
+        return self._join("energy", v, self.visible_bias.array, self.variance)
+
+    def free_energy(self, v: np.ndarray) -> np.ndarray:
+        """F(v) of p(v) = exp(-F(v)) / Z, float64 (N,): the energy with the hidden units summed out (Hinton 2010, equation 25)."""
+        v = np.asarray(v, self.weight.dtype)
+        return self.visible_energy(v) - kernels.softplus(self.hidden_input(v), 1.0, 20.0).sum(1, dtype=np.float64)
+
+    def hidden_free_energy(self, h: np.ndarray) -> np.ndarray:
+        """The same of hidden units, with the visible ones summed or integrated out: p(h) = exp(-F(h)) / Z."""
+        h = np.asarray(h, self.weight.dtype)
+        own = h @ self.hidden_bias.array.astype(np.float64)
+        return -own - self._join("log_sum", self.visible_input(h), self.visible_bias.array, self.variance)
+
+    # ---- conditionals and chains -------------------------------------------------------------------------------------
+
+    def hidden_probabilities(self, v: np.ndarray) -> np.ndarray:
+        """p(h = 1 | v): (N, V) -> (N, H)."""
+        return kernels.rbm_probabilities(self.encode(v), self.weight.array, self.hidden_bias.array)
+
+    def sample_hidden(self, v: np.ndarray, generator: Generator | None = None, probabilities: bool = False):
+        """Draws from p(h | v): (N, V) -> (N, H); with `probabilities`, (draws, p(h = 1 | v))."""
+        seed = (generator or default_generator).take(kernels.rbm_blocks(len(v), len(self.hidden_bias)))
+        return kernels.rbm_sample(self.encode(v), self.weight.array, self.hidden_bias.array, *seed, 1, probabilities)
+
+    def visible_mean(self, h: np.ndarray) -> np.ndarray:
+        """E[v | h]: (N, H) -> (N, V)."""
+        return self._join("mean", self.visible_input(h))
+
+    def sample_visible(self, h: np.ndarray, generator: Generator | None = None) -> np.ndarray:
+        """Draws from p(v | h): (N, H) -> (N, V)."""
+        generator = generator or default_generator
+        if self._only_bernoulli:                             # the draw follows the product in the cache
+            seed = generator.take(kernels.rbm_blocks(len(h), len(self.visible_bias)))
+            return kernels.rbm_sample(h, self.weight.array.T, self.visible_bias.array, *seed)
+        return self._drawn(self.visible_input(h), self.variance, generator)
+
+    def _drawn(self, x, variance, generator):
+        parts = [kind.sample(x[:, at], None if variance is None else variance[at], generator) for kind, at in self._parts()]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+
+    def gibbs(self, v: np.ndarray, steps: int, generator: Generator | None = None, clamp: np.ndarray | None = None) -> np.ndarray:
+        """States of the visible units after so many steps of block Gibbs sampling: (N, V) -> (N, V).
+
+        clamp   boolean (V,) or (N, V): units that keep their values, so that the others are drawn given them; the values of the
+                others at the start do not matter in the end, but the closer they are the fewer steps it takes
+        """
+        generator, clamp = generator or default_generator, self._check_clamp(v, clamp)
+        w = self.weight.array
+        turned = np.ascontiguousarray(w.T) if steps > 2 and self._only_bernoulli else w.T
+        for _ in range(steps):
+            h = self.sample_hidden(v, generator)
+            if self._only_bernoulli:
+                seed = generator.take(kernels.rbm_blocks(len(h), len(self.visible_bias)))
+                drawn = kernels.rbm_sample(h, turned, self.visible_bias.array, *seed)
+            else:
+                drawn = self.sample_visible(h, generator)
+            v = drawn if clamp is None else np.where(clamp, v, drawn)
+        return v
+
+    def _check_clamp(self, v, clamp):
+        if clamp is None:
+            return None
+        clamp = np.broadcast_to(np.asarray(clamp, bool), v.shape)
+        if clamp.all():
+            raise ValueError("gibbs: all visible units are clamped, nothing is left to sample")
+        for kind, at in self._parts():
+            part = clamp[:, at]
+            if isinstance(kind, Softmax) and (part.any(1) != part.all(1)).any():
+                raise ValueError("gibbs: of a Softmax group either all columns can be clamped or none")
+        return clamp
+
+    # ---- at an inverse temperature -----------------------------------------------------------------------------------
+
+    def base_rate(self, v: np.ndarray, smooth: float = 1.0) -> BaseRate:
+        """Independent units with the data's means (and variances), the weightless machine that is closest to them.
+
+        smooth   made-up examples of means 1/2 that are added, so that a column that never changes has a finite bias
+        """
+        v, dtype = self.check(v), self.weight.dtype
+        found = [kind.base_rate(v[:, at], smooth) for kind, at in self._parts()]
+        bias = np.concatenate([bias for bias, _ in found]).astype(dtype)
+        if self.variance is None:
+            return BaseRate(bias, None)
+        return BaseRate(bias, np.concatenate([np.ones(len(b)) if var is None else var for b, var in found]).astype(dtype))
+
+    def flat_base(self) -> BaseRate:
+        """The base without any data: every state of the visible units equally likely; of Gaussian ones the machine's own variance."""
+        return BaseRate(np.zeros_like(self.visible_bias.array), self.variance)
+
+    def sample_between(self, h_input: np.ndarray, beta: float, base: BaseRate, generator: Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A Gibbs step at inverse temperature beta, from hidden inputs: (v, h), drawn from p^beta of the machine times base^(1 - beta)."""
+        seed = generator.take(kernels.blocks(h_input.size))
+        h = kernels.bernoulli(*seed, kernels.sigmoid(h_input * h_input.dtype.type(beta)))
+        if self._only_bernoulli:
+            shift = (beta * self.visible_bias.array + (1 - beta) * base.bias).astype(h.dtype)
+            seed = generator.take(kernels.rbm_blocks(len(h), len(shift)))
+            return kernels.rbm_sample(h, self.weight.array.T, shift, *seed, beta), h
+        return self.draw_between(self.visible_input(h), beta, base, generator), h
+
+    def draw_between(self, x: np.ndarray, beta: float, base: BaseRate, generator: Generator) -> np.ndarray:
+        """Visible units at inverse temperature beta from their total inputs x of this machine."""
+        own = self.variance
+        moved, variances = x.copy(), None if own is None else np.ones_like(own)
+        for kind, at in self._parts():
+            pair = (None, None) if own is None else (own[at], base.variance[at])
+            moved[:, at], variance = kind.between(x[:, at], pair[0], base.bias[at], pair[1], beta)
+            if variances is not None and variance is not None:
+                variances[at] = variance
+        return self._drawn(moved, variances, generator)
+
+    # ---- how good it is ----------------------------------------------------------------------------------------------
+
+    def reconstruction(self, v: np.ndarray) -> np.ndarray:
+        """E[v | h = p(h | v)]: (N, V) -> (N, V)."""
+        return self.visible_mean(self.hidden_probabilities(v))
+
+    def reconstruction_error(self, v: np.ndarray) -> float:
+        """Mean square difference of a unit and its reconstruction. It falls as long as learning works, but is no likelihood (Hinton 2010,
+        section 5)."""
+        return float(np.square(self.reconstruction(v) - v).mean(dtype=np.float64))
+
+    def pseudo_log_likelihood(self, v: np.ndarray, generator: Generator | None = None) -> float:
+        """Mean of V log p(v_i | all other units), in nats, one random Bernoulli unit i of each example: an estimate of the
+        log-pseudo-likelihood (Besag 1975). ValueError if there are other units than Bernoulli ones, or if states are not 0 or 1."""
+        if not self._only_bernoulli or not np.isin(v, (0, 1)).all():
+            raise ValueError("pseudo_log_likelihood: the units must be Bernoulli units and the states 0 or 1; bernoulli() draws them "
+                             "from probabilities")
+        at = kernels.randint(*(generator or default_generator).take(kernels.blocks(len(v), 2)), 0, v.shape[1], (len(v),))
+        flipped = v.copy()
+        flipped[np.arange(len(v)), at] = 1 - flipped[np.arange(len(v)), at]
+        difference = self.free_energy(flipped) - self.free_energy(v)
+        return float(-v.shape[1] * np.logaddexp(0, -difference).mean())
+
+    def free_energy_gap(self, train: np.ndarray, held_out: np.ndarray) -> float:
+        """Mean free energy of held-out data less that of training data: it grows when the machine overfits (Hinton 2010, section 6)."""
+        return float(self.free_energy(held_out).mean() - self.free_energy(train).mean())
