@@ -224,6 +224,53 @@ def vae_step(m, nn, optim, batch=100, latents=20):
     return step
 
 
+def _rbm(m):
+    """A restricted Boltzmann machine 784-500 and a batch of binary data; torch's in its words, ours in those of models/rbm."""
+    v = (m.rand(100, 784) > 0.5).float()
+    if m.__name__ == "scratchnn":
+        from scratchnn.models.rbm import RBM
+
+        return v.numpy(), RBM(784, 500)
+    return v, (m.randn(784, 500) * 0.01, m.zeros(784), m.zeros(500))
+
+
+def rbm_cd1_step(m, nn, optim, lr=0.05):
+    """A step of contrastive divergence."""
+    v0, machine = _rbm(m)
+    if m.__name__ == "scratchnn":
+        from scratchnn.models.rbm import ContrastiveDivergence
+
+        cd, sgd = ContrastiveDivergence(machine), optim.SGD(machine.parameters(), lr)
+        return lambda: (cd.gradient(v0), sgd.step())
+    w, a, b = machine
+
+    def step():
+        with m.no_grad():
+            p0 = m.sigmoid(v0 @ w + b)
+            v = m.bernoulli(m.sigmoid(m.bernoulli(p0) @ w.T + a))
+            p1 = m.sigmoid(v @ w + b)
+            w.add_(v0.T @ p0 - v.T @ p1, alpha=lr / len(v0))
+            a.add_((v0 - v).mean(0), alpha=lr)
+            b.add_((p0 - p1).mean(0), alpha=lr)
+    return step
+
+
+def rbm_gibbs_100(m, nn, optim):
+    """A hundred steps of block Gibbs sampling."""
+    v0, machine = _rbm(m)
+    if m.__name__ == "scratchnn":
+        return lambda: machine.gibbs(v0, 100)
+    w, a, b = machine
+
+    def step():
+        v = v0
+        with m.no_grad():
+            for _ in range(100):
+                v = m.bernoulli(m.sigmoid(m.bernoulli(m.sigmoid(v @ w + b)) @ w.T + a))
+        return v
+    return step
+
+
 def _conv_flops(*layers):
     """Forward pass and both gradients, the first layer's input gradient left out; layers (N, C, O, taps, positions)."""
     work = [2 * N * C * outputs * taps * positions for N, C, outputs, taps, positions in layers]
@@ -244,6 +291,7 @@ SYSTEMS = [
                                        (64, 3136, 128, 1, 1), (64, 128, 10, 1, 1))),
     ("vae_step", vae_step, _conv_flops((100, 784, 500, 1, 1), (100, 500, 40, 1, 1), (100, 20, 500, 1, 1), (100, 500, 784, 1, 1))),
     ("dcgan_step", dcgan_step, _dcgan_flops()),
+    ("rbm_cd1_step", rbm_cd1_step, 5 * 2 * 100 * 784 * 500), ("rbm_gibbs_100", rbm_gibbs_100, 200 * 2 * 100 * 784 * 500),
     ("dream_step", dream_step, 2 * 2 * 9 * (3 * 32 * 65536 + 32 * 32 * 65536 + 32 * 64 * 16384 + 64 * 64 * 16384 + 64 * 128 * 4096
                                             + 128 * 128 * 4096))]
 GROUPS = {"matmul": (_matmul, "numpy"), "conv": (_conv, "torch"), "memory": (_memory_bound, "torch"),

@@ -135,8 +135,9 @@ def ais(rbm: RBM, betas: Sequence[float] | np.ndarray, chains: int = 100, base: 
     log_mean = float(np.logaddexp.reduce(log_w) - np.log(chains))
     ratio = np.exp(log_w - log_mean)
     error = float(ratio.std(ddof=1) / np.sqrt(chains)) if chains > 1 else np.inf
-    low, high = (log_base + log_mean + np.log(np.maximum(1 + 3 * side * error, 0)) for side in (-1, 1))
-    return LogPartition(log_base + log_mean, error, float(low), float(high), log_w)
+    value = log_base + log_mean
+    low = value + float(np.log(1 - 3 * error)) if 3 * error < 1 else -np.inf
+    return LogPartition(value, error, low, value + float(np.log1p(3 * error)), log_w)
 
 
 def log_likelihood(rbm: RBM, v: np.ndarray, log_partition: float) -> LogLikelihood:
