@@ -45,25 +45,31 @@ class Planes(NamedTuple):
 
 @inner
 def copy_plane(x, at, s, room, to):
-    """room[to:], seen as [row % sy, column % sx, row // sy, column // sx], = the plane that begins at x[at]. Zeros around it stay."""
-    for y in range(max(0, -s.top), s.H):
-        row = (y + s.top) // s.sy
-        if row >= s.high:
-            break
+    """room[to:], seen as [row % sy, column % sx, row // sy, column // sx], = the plane that begins at x[at]. Zeros around it stay: what
+    a copy in whole vectors writes behind a row is 0, and it covers nothing but zeros and rows that are still to come."""
+    for a in range(s.sy):
         for b in range(s.sx):
-            first = (b - s.left) % s.sx
-            if first + s.left < 0:
-                first -= (first + s.left) // s.sx * s.sx
-            column = (first + s.left) // s.sx
-            start = at + y * s.W + first
-            line = to + (((y + s.top) % s.sy * s.sx + b) * s.high + row) * s.wide + column
+            y, first = (a - s.top) % s.sy, (b - s.left) % s.sx
+            row, column = (y + s.top) // s.sy, (first + s.left) // s.sx
+            y, row, first, column = y - min(row, 0) * s.sy, max(row, 0), first - min(column, 0) * s.sx, max(column, 0)
             count = min((s.W - first + s.sx - 1) // s.sx, s.wide - column)
-            if s.sx == 1:
-                for j in range(count):
-                    room[np.uint64(line + j)] = x[np.uint64(start + j)]
-            else:
-                for j in range(count):
-                    room[np.uint64(line + j)] = x[np.uint64(start) + np.uint64(j) * np.uint64(s.sx)]
+            line = to + ((a * s.sx + b) * s.high + row) * s.wide + column
+            for i in range(min((s.H - y + s.sy - 1) // s.sy, s.high - row)):
+                copy_line(x, at + (y + i * s.sy) * s.W + first, s.sx, room, line + i * s.wide, count)
+
+
+@inner
+def copy_line(x, start, step, room, to, count):
+    """room[to + j] = x[start + j step], j < count, and zeros behind it up to a whole vector."""
+    if step == 1:
+        for j in range(0, count, simd.lanes(x)):
+            simd.copy_first(x, start + j, count - j, room, to + j)
+    elif step == 2:
+        for j in range(0, count, simd.lanes(x)):
+            simd.copy_second(x, start + 2 * j, count - j, room, to + j)
+    else:
+        for j in range(count):
+            room[np.uint64(to + j)] = x[np.uint64(start + j * step)]
 
 
 @inner
@@ -139,12 +145,11 @@ def dot(a, b, at, count):
 def weights_task(chunk, x, g, table, dw, s):
     """The weights of one output channel, from all pictures in order."""
     size, run = s.sy * s.sx * s.high * s.wide, (s.oH - 1) * s.wide + s.oW
-    room, grad, sums = np.zeros(size, x.dtype), np.zeros(run, x.dtype), np.zeros(table.size)
+    room, grad, sums = np.zeros(size + simd.lanes(x), x.dtype), np.zeros(run + simd.lanes(x), x.dtype), np.zeros(table.size)
     for p in range(chunk, g.size // (s.oH * s.oW), s.channels):
         copy_plane(x, p // s.shared * s.H * s.W, s, room, 0)
         for i in range(s.oH):                                                  # zeros between the rows: the plane is one run
-            for j in range(s.oW):
-                grad[np.uint64(i * s.wide + j)] = g[np.uint64((p * s.oH + i) * s.oW + j)]
+            copy_line(g, (p * s.oH + i) * s.oW, 1, grad, i * s.wide, s.oW)
         for t in range(table.size):
             sums[t] += dot(grad, room, table[t], run)
     for t in range(table.size):
