@@ -340,7 +340,7 @@ def _plan(x, channels, weights):
     if length < SHORT and weights == channels:
         return True, length, max(1, WIDTH // length), jit.threads(x.size)
     run = weights // channels * length
-    together = TOGETHER if x.size > weights * length else TOGETHER // 4      # N = 1: it is read again from the first-level cache
+    together = TOGETHER if x.size > weights * length else 4 * TOGETHER       # N = 1: they lie together anyway; chunks that cost little
     return False, length, max(1, min(together // run, channels // 8)), jit.threads(x.size)       # 8 chunks: work for several threads
 
 
