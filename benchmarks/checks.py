@@ -72,7 +72,7 @@ def beside_blas(rounds=300):
 
 
 MEMORY = """
-import sys
+import ctypes, sys
 sys.path[:0] = sys.argv[2:]
 import cases
 
@@ -82,6 +82,7 @@ def kilobytes(name):
 library = cases._library(sys.argv[1])
 step = cases.cnn_step(library[0], *library[2:], batch=2)
 step()
+ctypes.CDLL(None).malloc_trim(0)
 before = kilobytes("VmRSS")
 open("/proc/self/clear_refs", "w").write("5")
 step = cases.cnn_step(library[0], *library[2:])
@@ -95,7 +96,7 @@ def peak_memory():
     """Peak resident memory of five training steps of cnn_step, batch 64, each library in a process of its own (Linux).
 
     The baseline is the resident memory after the import, a network of the same shape and a step of two examples: compiled kernels and
-    pools are there, what belongs to the batch is not. Then the kernel's mark of the peak is set back.
+    pools are there, what belongs to the batch is not, and free memory went back to the system. Then the mark of the peak is set back.
     """
     found = {}
     for side in ("scratchnn", "torch"):
