@@ -1,11 +1,12 @@
-"""Figures of one process that turns.py does not give: one core's share of the peak, what a fused epilogue costs, how we get on with BLAS.
+"""Figures that turns.py does not give: one core's share of the peak, what a fused epilogue costs, how we get on with BLAS, peak memory.
 
     python benchmarks/checks.py
 
-Each is a ratio of things timed in turns, call by call, so that a machine which slows down slows both.
+Each but the last is a ratio of things timed in turns, call by call, so that a machine which slows down slows both.
 """
 
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -70,7 +71,44 @@ def beside_blas(rounds=300):
     print(f"NumPy's matmul and our tanh in one loop: {mixed / (apart_blas + apart_ours):.2f} of the time of the two apart")
 
 
+MEMORY = """
+import ctypes, sys
+sys.path[:0] = sys.argv[2:]
+import cases
+
+def kilobytes(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
+
+library = cases._library(sys.argv[1])
+step = cases.cnn_step(library[0], *library[2:], batch=2)
+step()
+ctypes.CDLL(None).malloc_trim(0)
+before = kilobytes("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+step = cases.cnn_step(library[0], *library[2:])
+for _ in range(5):
+    step()
+print(kilobytes("VmHWM") - before)
+"""
+
+
+def peak_memory():
+    """Peak resident memory of five training steps of cnn_step, batch 64, each library in a process of its own (Linux).
+
+    The baseline is the resident memory after the import, a network of the same shape and a step of two examples: compiled kernels and
+    pools are there, what belongs to the batch is not, and free memory went back to the system. Then the mark of the peak is set back.
+    """
+    found = {}
+    for side in ("scratchnn", "torch"):
+        command = [sys.executable, "-c", MEMORY, side, *sys.path[:2]]
+        output = [subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout for _ in range(3)]
+        found[side] = statistics.median(int(text) for text in output) / 1024
+    print(f"cnn_step takes {found['scratchnn']:.1f} MiB at its peak, torch {found['torch']:.1f} MiB: "
+          f"{found['scratchnn'] / found['torch']:.2f} of it")
+
+
 if __name__ == "__main__":
     one_core()
     epilogue()
     beside_blas()
+    peak_memory()

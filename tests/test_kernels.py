@@ -74,7 +74,9 @@ def conv_arguments(rng, floats, N, D, x, g):
     found = {"conv": [], "conv_input_gradient": [], "conv_weight_gradient": []}
     H, W = min(D, 9) + 4, min(N, 70) + 4
     for C, outputs, kernel, *options, groups in ((2, 3, (1, 1), (1, 1), (0, 0), (1, 1), 1), (17, 5, (3, 2), (1, 1), (1, 1), (1, 1), 1),
-                                                 (4, 6, (2, 3), (2, 1), (1, 2), (1, 2), 2), (3, 13, (4, 4), (2, 3), (2, 2), (1, 1), 1),
+                                                 (4, 6, (2, 3), (2, 1), (1, 2), (1, 2), 2), (3, 6, (3, 3), (2, 3), (1, 0), (1, 2), 3),
+                                                 (5, 5, (3, 3), (1, 1), (1, 1), (1, 1), 5), (2, 2, (1, 2), (3, 3), (0, 1), (1, 1), 2),
+                                                 (3, 13, (4, 4), (2, 3), (2, 2), (1, 1), 1),
                                                  (2, 2, (H, W), (1, 1), (0, 0), (1, 1), 1)):
         y = reference.conv(np.zeros((1, C, H, W)), np.zeros((outputs, C // groups, *kernel)), None, *options, groups)
         weight = floats(outputs, C // groups, *kernel) / np.sqrt(C * np.prod(kernel)).astype(x.dtype)
@@ -114,7 +116,10 @@ def batch_norm_arguments(rng, floats, N, D, x, g):
     for a, grad in shapes:
         _, mean, var = reference.batch_norm(a, None, None, 1e-3)
         forward += [(a, weight, bias, 1e-3), (a, None, None, 1e-3), (a, weight, None, 1e-3, floats(D), floats(D) ** 2)]
+        forward += [(a, weight, bias, 1e-3, None, None, slope) for slope in (0, 0.2)]
+        forward += [(a, weight, bias, 1e-3, floats(D), floats(D) ** 2, 0.2)]
         backward += [(grad, a, mean, var, weight, 1e-3), (grad, a, mean, var, None, 1e-3)]
+        backward += [(grad, a, mean, var, weight, 1e-3, b, slope) for b in (None, bias) for slope in (0, 0.2)]
         for count in (D, 1):
             if a[0].size > count:
                 _, mean, var = reference.group_norm(a, count, None, None, 1e-3)

@@ -72,6 +72,40 @@ def test_shapes_of_networks(shapes, padding):
     compare("conv2d", "float32", shapes, {"padding": padding})
 
 
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": (0, 3)}, {"stride": (3, 2)}], ids=str)
+@pytest.mark.parametrize("shapes", [[(2, 6, 17, 20), (6, 1, 3, 3), (6,)], [(1, 5, 7, 7), (15, 1, 3, 2), None],
+                                    [(3, 20, 9, 40), (20, 1, 1, 5), None]], ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_depthwise(shapes, options, dtype):
+    compare("conv2d", dtype, shapes, {**options, "groups": shapes[0][1]})
+    x, w, _ = shapes
+    compare("conv_transpose2d", dtype, [(x[0], w[0], *x[2:]), w, x[1:2]], {**options, "groups": x[1]})
+
+
+@pytest.mark.parametrize("name, shapes, options", [
+    ("conv2d", [(2, 4, 9, 8), (6, 2, 3, 3), (6,)], {"groups": 2, "stride": 2, "padding": "valid"}),
+    ("conv2d", [(2, 6, 9, 8), (6, 1, 3, 3), (6,)], {"groups": 6, "padding": "same"}),
+    ("conv2d", [(3, 5, 7, 7), (4, 5, 7, 7), (4,)], {}), ("conv1d", [(2, 5, 30), (7, 5, 2), None], {"dilation": 4}),
+    ("linear", [(5, 7), (3, 7), (3,)], {}), ("linear", [(2, 5, 7), (3, 7), None], {})])
+def test_products_with_their_relu(name, shapes, options):
+    """Values, all gradients and those of a gradient penalty, in float64."""
+    def run(tensor, functional, grad, fused):
+        arrays = [None if s is None else np.random.default_rng(i).standard_normal(s) for i, s in enumerate(shapes)]
+        x, w, b = (None if a is None else tensor(a).requires_grad_() for a in arrays)
+        if fused and name == "linear":
+            y = functional.linear_relu(x, w, b)
+        else:
+            y = getattr(functional, name)(x, w, b, **options, **({"activation": "relu"} if fused else {}))
+            y = y if fused else functional.relu(y)
+        inputs = [t for t in (x, w, b) if t is not None]
+        first = grad((y ** 3).sum(), inputs, create_graph=True)
+        return [y, *first, *grad((first[0] ** 2).sum(), inputs)]
+
+    ours, theirs = run(snn.tensor, F, snn.grad, True), run(torch.tensor, torch.nn.functional, torch.autograd.grad, False)
+    for a, b in zip(ours, theirs, strict=True):
+        close(a.detach().numpy(), b.detach().numpy(), "float64")
+
+
 @pytest.mark.parametrize("dilation", [1, 64, 512])
 def test_long_signals(dilation):
     compare("conv1d", "float32", [(2, 32, 3000), (64, 32, 2), (64,)], {"dilation": dilation})

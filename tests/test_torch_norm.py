@@ -101,6 +101,30 @@ def test_group_norm_equals_torch(groups, shape, options, dtype):
     trained_and_used(*pair("GroupNorm", groups, shape[1], dtype=dtype, **options), shape, dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+@pytest.mark.parametrize("shape", [(8, 5), (130, 201), (4, 3, 7), (3, 5, 9, 8), (5, 70, 2, 2)], ids=str)
+def test_batch_norm_with_its_activation_equals_torch(shape, activation, training, dtype):
+    """Values, all gradients, statistics; in float64 the gradients of a gradient penalty too."""
+    def run(tensor, functional, grad, **fused):
+        x, weight, bias, mean, var = (tensor(a) for a in arrays)
+        for t in (x, weight, bias):
+            t.requires_grad_()
+        y = functional.batch_norm(x, mean, var, weight, bias, training, 0.3, 0.1, **fused)
+        y = y if fused else getattr(functional, activation)(y)
+        first = grad((y ** 3).sum(), [x, weight, bias], create_graph=True)
+        second = grad((first[0] ** 2).sum(), [x, weight]) if dtype == "float64" else ()
+        return [y, mean, var, *first, *second]
+
+    channels = shape[1:2]
+    arrays = [numbers(*s, seed=i, dtype=dtype) for i, s in enumerate((shape, channels, channels, channels, channels))]
+    arrays[4] = arrays[4] ** 2 + 0.1
+    ours = run(snn.tensor, F, snn.grad, activation=activation)
+    for mine, other in zip(ours, run(torch.tensor, torch.nn.functional, torch.autograd.grad), strict=True):
+        close(mine, other)
+
+
 def test_functions_equal_torch():
     """Called as functions: statistics are optional, and frozen layers do without gradients of their own."""
     x, mean, var, weight = numbers(6, 4, 3), numbers(4), numbers(4) ** 2 + 0.1, numbers(4, seed=3)
@@ -167,6 +191,7 @@ def test_what_does_not_fit_is_named():
         r"num_groups=3 must divide the 4 channels of input \(2, 4, 3\)": lambda: F.group_norm(x, 3),
         r"\(N, C, ...\), got \(2,\)": lambda: F.batch_norm(snn.ones(2), None, None, training=True),
         "running_mean and running_var must be given": lambda: F.batch_norm(x, None, None),
+        "activation must be None, 'relu' or 'leaky_relu', not 'tanh'": lambda: F.batch_norm(x, None, None, activation="tanh"),
     }.items():
         with pytest.raises(ValueError, match=words):
             call()

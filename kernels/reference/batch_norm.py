@@ -3,24 +3,28 @@
 import numpy as np
 
 
-def batch_norm(x, weight, bias, eps, mean=None, var=None):
-    """(y, mean (C,), var (C,)) of x (N, C, ...): y = (x - mean) / sqrt(var + eps) weight + bias, statistics of each channel or given."""
+def batch_norm(x, weight, bias, eps, mean=None, var=None, slope=1.0):
+    """(y, mean (C,), var (C,)) of x (N, C, ...): y = (x - mean) / sqrt(var + eps) weight + bias, statistics of each channel or given;
+    then y slope where y < 0, an activation."""
     wide = _wide(x)
     if mean is None:
         with np.errstate(all="ignore"):
             mean = np.sum(wide, (0, 2)) / (wide.shape[0] * wide.shape[2])
             var = np.sum((wide - mean[:, None]) ** 2, (0, 2)) / (wide.shape[0] * wide.shape[2])
     y = _affine((wide - mean[:, None]) / np.sqrt(var + eps)[:, None], weight, bias)
+    y = np.where(y < 0, slope * y, y)
     return y.reshape(x.shape).astype(x.dtype), mean.astype(x.dtype), var.astype(x.dtype)
 
 
-def batch_norm_backward(g, x, mean, var, weight, eps):
+def batch_norm_backward(g, x, mean, var, weight, eps, bias=None, slope=1.0):
     """(dx, dweight (C,), dbias (C,)) for g, where mean and var are those of x: with z = (x - mean) rstd and h = g weight,
 
-    dx = rstd (h - mean(h) - z mean(h z)) with means over each channel, dweight = sum(g z), dbias = sum(g).
+    dx = rstd (h - mean(h) - z mean(h z)) with means over each channel, dweight = sum(g z), dbias = sum(g); where y = z weight + bias
+    is not above 0, g is first multiplied by `slope`.
     """
     rstd = 1 / np.sqrt(var.astype(np.float64) + eps)[:, None]
     z, g = (_wide(x) - mean[:, None]) * rstd, _wide(g)
+    g = np.where(_affine(z, weight, bias) > 0, g, slope * g)
     h = _affine(g, weight, None)
     dx = rstd * (h - h.mean((0, 2), keepdims=True) - z * (h * z).mean((0, 2), keepdims=True)) if x.size else h
     return dx.reshape(x.shape).astype(x.dtype), np.sum(g * z, (0, 2)).astype(x.dtype), np.sum(g, (0, 2)).astype(x.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from scratchnn.nn.fusion import run_fused
 from scratchnn.nn.module import Module, framed
 from scratchnn.nn.parameter import Parameter
 from scratchnn.tensor import Tensor
@@ -85,7 +86,8 @@ class _ListOfModules(Module):
 class Sequential(_ListOfModules):
     """Applies modules one after another: Sequential(first, second, ...), or Sequential({"name": module, ...}).
 
-    Counts, slices and changes like a list. A slice keeps its modules' names.
+    Counts, slices and changes like a list. A slice keeps its modules' names. Neighbours such as BatchNorm2d and ReLU are computed as one
+    (fusion.py), with the same results and gradients.
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]):
@@ -95,9 +97,7 @@ class Sequential(_ListOfModules):
             self.add_module(name, module)
 
     def forward(self, input: Any) -> Any:
-        for module in self:
-            input = module(input)
-        return input
+        return run_fused(list(self), input)
 
 
 class ModuleList(_ListOfModules):

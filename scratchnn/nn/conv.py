@@ -20,7 +20,7 @@ class _Conv(Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=0, output_padding=0, groups: int = 1,
                  bias: bool = True, dilation=1, padding_mode: str = "zeros", *, dtype: Any = None):
         super().__init__()
-        if in_channels % groups or out_channels % groups:
+        if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
         modes = ("zeros",) if self.transposed else ("zeros", "reflect", "replicate", "circular")
         if padding_mode not in modes:
@@ -71,11 +71,11 @@ class _Forward(_Conv):
             return [n for t in reversed(total) for n in (t // 2, t - t // 2)]
         return [] if self.padding == "valid" else [n for p in reversed(self.padding) for n in (p, p)]
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._borders(), self.padding_mode), 0
-        return self.function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self.function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, activation=activation)
 
 
 class Conv2d(_Forward):
@@ -83,6 +83,7 @@ class Conv2d(_Forward):
 
     kernel_size, stride, padding, dilation   numbers or pairs (down, right); padding also "valid" or "same"
     padding_mode   what stands outside: "zeros", "reflect", "replicate", "circular"
+    forward(input, activation="relu") cuts off what is below 0 on the way.
     weight (out_channels, in_channels / groups, KH, KW) and bias (out_channels,) start uniform in +-1/sqrt(fan_in), as in PyTorch.
     """
 

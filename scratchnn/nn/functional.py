@@ -1,5 +1,6 @@
-"""The operations of scratchnn.ops that networks use, under the names of torch.nn.functional. gaussian_kl and gaussian_sample, which
-torch does not have there, are what a variational autoencoder is made of."""
+"""The operations of scratchnn.ops that networks use, under the names of torch.nn.functional. torch does not have there gaussian_kl and
+gaussian_sample, what a variational autoencoder is made of, nor linear_relu, nor the argument `activation` of convolutions and batch_norm:
+what follows a layer is computed with it, and nn.Sequential does so by itself."""
 
 from scratchnn.ops import (
     adaptive_avg_pool1d,
@@ -32,6 +33,7 @@ from scratchnn.ops import (
     layer_norm,
     leaky_relu,
     linear,
+    linear_relu,
     log_softmax,
     logsigmoid,
     max_pool1d,
@@ -54,7 +56,7 @@ __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "batch_norm", "binary_cross_entropy",
     "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "cosine_similarity",
     "cross_entropy", "dropout", "elu", "embedding", "gaussian_kl", "gaussian_nll_loss", "gaussian_sample", "gelu", "group_norm",
-    "hardtanh", "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
-    "logsigmoid", "max_pool1d", "max_pool2d", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid", "silu",
-    "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "hardtanh", "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "linear_relu",
+    "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid",
+    "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
 ]

@@ -26,6 +26,7 @@ class Linear(Module):
     """y = x A^T + b. Shape: (*, in_features) -> (*, out_features).
 
     weight (out_features, in_features) and bias (out_features) start uniform in +-1/sqrt(in_features), as in PyTorch.
+    forward(input, activation="relu") cuts off what is below 0 on the way.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = None):
@@ -42,8 +43,10 @@ class Linear(Module):
             bound = 1 / math.sqrt(self.in_features) if self.in_features > 0 else 0
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight, self.bias)
+    def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
+        if activation not in (None, "relu"):
+            raise ValueError(f"Linear: activation must be None or 'relu', not {activation!r}")
+        return (F.linear_relu if activation else F.linear)(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -112,7 +112,7 @@ class _BatchNorm(_RunningNorm):
                  track_running_stats: bool = True, *, bias: bool = True, dtype: Any = None):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, bias, dtype)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, activation: str | None = None, negative_slope: float = 0.01) -> Tensor:
         self._check_dimensions(input)
         momentum = self.momentum
         if self.training and self.track_running_stats:
@@ -121,7 +121,8 @@ class _BatchNorm(_RunningNorm):
             if momentum is None:
                 momentum = 1 / self.num_batches_tracked.item()
         training = self.training or not self.track_running_stats
-        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, training, momentum, self.eps,
+                            activation=activation, negative_slope=negative_slope)
 
 
 class BatchNorm1d(_BatchNorm):
@@ -130,8 +131,8 @@ class BatchNorm1d(_BatchNorm):
     Ioffe and Szegedy 2015, "Batch normalization". In training running_mean and running_var (unbiased) move towards the batch's by
     `momentum` of the way; momentum=None keeps the mean over all batches. In evaluation they are used instead, unless
     track_running_stats is False: then they are None, and the batch's are used always. weight (ones) and bias (zeros) are there if
-    affine; bias=False leaves out the bias. Shape: (N, num_features) or (N, num_features, L) -> the same. ValueError for other shapes
-    and, in training, for one value per feature.
+    affine; bias=False leaves out the bias. forward(input, activation, negative_slope) takes an activation along, as F.batch_norm does.
+    Shape: (N, num_features) or (N, num_features, L) -> the same. ValueError for other shapes and, in training, for one value per feature.
     """
 
     dimensions = (2, 3)

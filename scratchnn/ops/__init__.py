@@ -79,6 +79,7 @@ from scratchnn.ops.conv import (
     conv1d,
     conv2d,
     conv_input_gradient,
+    conv_relu,
     conv_transpose1d,
     conv_transpose2d,
     conv_weight_gradient,
@@ -112,7 +113,7 @@ from scratchnn.ops.index import (
     scatter_key,
     scatter_rows,
 )
-from scratchnn.ops.linear import linear, matmul
+from scratchnn.ops.linear import linear, linear_relu, matmul
 from scratchnn.ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,

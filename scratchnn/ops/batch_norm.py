@@ -9,29 +9,32 @@ import numpy as np
 import kernels
 from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.op import op
+from scratchnn.ops.activation import leaky_relu_backward
 from scratchnn.ops.reduce import mean, sum
 from scratchnn.ops.shape import reshape
 from scratchnn.tensor import Tensor
 
 # ---- statistics of the batch ----------------------------------------------------------------------------------------
 
-@op(cases=[((5, 3), (3,), (3,)), ((2, 3, 4), (3,), (3,), 0.1), ((3, 2, 2, 2), None, None)])
-def batch_norm_training(x, weight=None, bias=None, eps=1e-5):
-    """(x - mean) / sqrt(var + eps) * weight + bias for each channel of x (N, C, ...); also its mean and its variance, (C,) each."""
-    return kernels.batch_norm(x, weight, bias, eps)
+@op(cases=[((5, 3), (3,), (3,)), ((2, 3, 4), (3,), (3,), 0.1), ((3, 2, 2, 2), None, None), ((4, 2, 3), (2,), (2,), 0.1, 0.2),
+           ((4, 2, 2), None, (2,), 0.1, 0.0)])
+def batch_norm_training(x, weight=None, bias=None, eps=1e-5, slope=1.0):
+    """(x - mean) / sqrt(var + eps) * weight + bias for each channel of x (N, C, ...), times slope where it is below 0; also the channels'
+    mean and variance, (C,) each. The derivative keeps x alone."""
+    return kernels.batch_norm(x, weight, bias, eps, slope=slope)
 
 
 @batch_norm_training.vjp("x", "weight", "bias")
-def _(g, x, weight, eps, y1, y2):
+def _(g, x, weight, bias, eps, slope, y1, y2):
     if not is_grad_enabled():
-        return batch_norm_backward(g[0], x, y1, y2, weight, eps)
-    return _gradients(g[0], x, weight, eps, x.shape, (0, *range(2, x.ndim)))
+        return batch_norm_backward(g[0], x, y1, y2, weight, eps, bias, slope)
+    return _gradients(g[0], x, weight, eps, x.shape, (0, *range(2, x.ndim)), bias, slope)
 
 
 @op
-def batch_norm_backward(grad, x, mean, var, weight, eps):
+def batch_norm_backward(grad, x, mean, var, weight, eps, bias=None, slope=1.0):
     """Gradients of `batch_norm_training` with respect to x, weight and bias at once."""
-    return kernels.batch_norm_backward(grad, x, mean, var, weight, eps)
+    return kernels.batch_norm_backward(grad, x, mean, var, weight, eps, bias, slope)
 
 
 @op(cases=[((2, 4, 3), 2, (4,), (4,)), ((3, 4, 2, 1), 1, (4,), (4,), 0.1), ((2, 6), 2, None, None)])
@@ -53,16 +56,24 @@ def group_norm_backward(grad, x, mean, var, weight, eps):
     return kernels.group_norm_backward(grad, x, mean, var, weight, eps)
 
 
-def _gradients(g, x, weight, eps, shape, dims):
+def _gradients(g, x, weight, eps, shape, dims, bias=None, slope=1.0):
     """The gradients of a normalisation over `dims` of x brought to `shape`, in operations that can be differentiated again."""
     rows = reshape(x, shape)
     centred = rows - mean(rows, dims, True)
     scale = (mean(centred.square(), dims, True) + eps).rsqrt()
     normal = centred * scale                                              # with mean 0 and variance 1 over `dims`
+    if slope != 1:
+        g = leaky_relu_backward(g, _affine(reshape(normal, x.shape), weight, bias).detach(), slope)
     inner = reshape(g if weight is None else g * _beside(weight, x), shape)
     dx = scale * (inner - mean(inner, dims, True) - normal * mean(inner * normal, dims, True))
     others = (0, *range(2, x.ndim))
     return reshape(dx, x.shape), sum(g * reshape(normal, x.shape), others), sum(g, others)
+
+
+def _affine(normal, weight, bias):
+    """normal weight + bias, channel by channel."""
+    scaled = normal if weight is None else normal * _beside(weight, normal)
+    return scaled if bias is None else scaled + _beside(bias, normal)
 
 
 def _beside(values, x):
@@ -72,15 +83,20 @@ def _beside(values, x):
 
 # ---- running statistics ---------------------------------------------------------------------------------------------
 
-@op(constant=("mean", "var"), cases=[((2, 3, 2), np.array([0.5, 0, 1]), np.array([2.0, 0.3, 1]), (3,), (3,))])
-def batch_norm_evaluation(x, mean, var, weight=None, bias=None, eps=1e-5):
-    """(x - mean) / sqrt(var + eps) * weight + bias for x (N, C, ...), with mean and var (C,) that are constants."""
-    return kernels.batch_norm(x, weight, bias, eps, mean, var)[0]
+_STATISTICS = np.array([0.5, 0, 1]), np.array([2.0, 0.3, 1])
+
+
+@op(constant=("mean", "var"), cases=[((2, 3, 2), *_STATISTICS, (3,), (3,)), ((2, 3, 2), *_STATISTICS, (3,), (3,), 0.1, 0.2)])
+def batch_norm_evaluation(x, mean, var, weight=None, bias=None, eps=1e-5, slope=1.0):
+    """(x - mean) / sqrt(var + eps) * weight + bias for x (N, C, ...), times slope where it is below 0; mean and var (C,) are constants."""
+    return kernels.batch_norm(x, weight, bias, eps, mean, var, slope)[0]
 
 
 @batch_norm_evaluation.vjp("x", "weight", "bias")
-def _(g, x, mean, var, weight, eps, needs):
+def _(g, x, mean, var, weight, bias, eps, slope, needs):
     rstd = (var + eps).rsqrt()
+    if slope != 1:
+        g = leaky_relu_backward(g, batch_norm_evaluation(x.detach(), mean, var, weight, bias, eps).detach(), slope)
     others = (0, *range(2, x.ndim))
     dx = g * _beside(rstd if weight is None else rstd * weight, x) if needs[0] else None
     dweight = sum(g * (x - _beside(mean, x)), others) * rstd if needs[1] else None
@@ -90,20 +106,28 @@ def _(g, x, mean, var, weight, eps, needs):
 # ---- torch's functions ----------------------------------------------------------------------------------------------
 
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-               bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+               bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5, *,
+               activation: str | None = None, negative_slope: float = 0.01) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * weight + bias for each channel (Ioffe and Szegedy 2015, algorithm 1).
 
     Shape: (N, C, ...) -> the same; everything else has shape (C,). In training mean and variance (divided by the count) are the
     batch's, and the running ones, where given, move towards them in place: running = (1 - momentum) running + momentum batch, with
     the variance divided by the count - 1. Otherwise the running ones are used. ValueError for a batch with one value per channel.
+
+    activation   None, "relu" or "leaky_relu" (with its negative_slope): what follows, computed in the same pass over the numbers, forward
+                 and backward, and without keeping its result for the gradient
     """
     _check("batch_norm", input, weight, bias, running_mean, running_var)
+    slopes = {None: 1.0, "relu": 0.0, "leaky_relu": negative_slope}
+    if activation not in slopes:
+        raise ValueError(f"batch_norm: activation must be None, 'relu' or 'leaky_relu', not {activation!r}")
+    slope = slopes[activation]
     if not training:
-        return _with_running("batch_norm", input, running_mean, running_var, weight, bias, eps)
+        return _with_running("batch_norm", input, running_mean, running_var, weight, bias, eps, slope)
     count = math.prod(input.shape) // (input.shape[1] or 1)
     if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}")
-    result, mean, var = batch_norm_training(input, weight, bias, eps)
+    result, mean, var = batch_norm_training(input, weight, bias, eps, slope)
     _update(running_mean, running_var, mean.array, var.array, momentum, count)
     return result
 
@@ -153,10 +177,10 @@ def _check(name, x, *per_channel):
             raise TypeError(f"{name}: input is {x.dtype}, but {label} {values.dtype}; bring them to one dtype with .to()")
 
 
-def _with_running(name, x, running_mean, running_var, weight, bias, eps):
+def _with_running(name, x, running_mean, running_var, weight, bias, eps, slope=1.0):
     if running_mean is None or running_var is None:
         raise ValueError(f"{name}: running_mean and running_var must be given where the statistics of the input are not used")
-    return batch_norm_evaluation(x, running_mean, running_var, weight, bias, eps)
+    return batch_norm_evaluation(x, running_mean, running_var, weight, bias, eps, slope)
 
 
 def _update(running_mean, running_var, mean, var, momentum, count):

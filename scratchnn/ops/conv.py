@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import kernels
 from scratchnn.op import op
+from scratchnn.ops.activation import relu_backward
 from scratchnn.ops.padding import pad
 from scratchnn.ops.reduce import sum
 from scratchnn.ops.shape import squeeze, unsqueeze
@@ -49,6 +50,22 @@ def _(g, x, weight_shape, stride, padding, dilation, groups):
 @conv.vjp("bias")
 def _(g):
     return sum(g, (0, 2, 3))
+
+
+@op(cases=[((2, 4, 5, 6), (6, 2, 3, 2), (6,), (2, 1), (1, 0), (1, 2), 2)])
+def conv_relu(x, weight, bias=None, stride=ONE, padding=NONE, dilation=ONE, groups=1):
+    """max(conv, 0), where numbers below 0 are cut off before they are written."""
+    _same_dtype("conv", x, weight, bias)
+    _check_bias("conv", bias, len(weight))
+    return kernels.conv(x, weight, bias, stride, padding, dilation, groups, "relu")
+
+
+@conv_relu.vjp("x", "weight", "bias")
+def _(g, x, weight, stride, padding, dilation, groups, y, needs):
+    g, options = relu_backward(g, y), (stride, padding, dilation, groups)
+    return (conv_input_gradient(g, weight, x.shape[2:], None, *options) if needs[0] else None,
+            conv_weight_gradient(g, x, weight.shape[2:], *options) if needs[1] else None,
+            sum(g, (0, 2, 3)) if needs[2] else None)
 
 
 @op(cases=[((2, 6, 4, 5), (6, 2, 3, 2), (8, 6), (4,), (2, 1), (1, 0), (1, 1), 2), ((1, 3, 2, 2), (3, 2, 3, 3), (4, 4))])
@@ -129,27 +146,32 @@ def _without_batch(result, alone, dims):
     return squeeze(result, 0) if alone else result
 
 
-def _conv(name, dims, input, weight, bias, stride, padding, dilation, groups):
+def _conv(name, dims, input, weight, bias, stride, padding, dilation, groups, activation):
+    if activation not in (None, "relu"):
+        raise ValueError(f"{name}: activation must be None or 'relu', not {activation!r}")
     x, w, alone = _with_batch(name, input, weight, dims)
     stride, dilation = _each(name, "stride", stride, dims), _each(name, "dilation", dilation, dims)
     before, more = _padding(name, padding, w.shape[2:], stride, dilation, dims)
     if more != NONE:                                               # an even kernel: "same" takes one more at the end
         x = pad(x, (0, more[1], 0, more[0]))
-    return _without_batch(conv(x, w, bias, stride, before, dilation, groups), alone, dims)
+    function = conv if activation is None else conv_relu
+    return _without_batch(function(x, w, bias, stride, before, dilation, groups), alone, dims)
 
 
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups: int = 1) -> Tensor:
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups: int = 1, *,
+           activation: str | None = None) -> Tensor:
     """y[n, o, i] = bias[o] + sum over c, k of weight[o, c, k] input[n, c, i stride - padding + k dilation], zeros outside.
 
     Shapes: input (N, C, L) or (C, L), weight (O, C / groups, K), bias (O,) -> (N, O, (L + 2 padding - dilation (K - 1) - 1) // stride + 1).
-    padding: a number, "valid" (0) or "same" (as many outputs as inputs, at stride 1).
+    padding: a number, "valid" (0) or "same" (as many outputs as inputs, at stride 1). activation: None or "relu", computed on the way.
     """
-    return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
+    return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups, activation)
 
 
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups: int = 1) -> Tensor:
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1, groups: int = 1, *,
+           activation: str | None = None) -> Tensor:
     """The same in two dimensions: input (N, C, H, W) or (C, H, W), weight (O, C / groups, KH, KW); options are numbers or pairs."""
-    return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+    return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups, activation)
 
 
 def _conv_transpose(name, dims, input, weight, bias, stride, padding, output_padding, groups, dilation):

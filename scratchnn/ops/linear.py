@@ -6,6 +6,7 @@ import math
 
 import kernels
 from scratchnn.op import op
+from scratchnn.ops.activation import relu_backward
 from scratchnn.ops.reduce import sum
 from scratchnn.ops.shape import reshape, unsqueeze
 
@@ -43,6 +44,10 @@ def sum_leading(x):
 @op(cases=[((3, 4), (5, 4), (5,)), ((2, 3, 4), (5, 4), (5,)), ((4,), (2, 4), (2,))])
 def linear(x, weight, bias=None):
     """y = x W^T + b. Shapes: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
+    return _linear(x, weight, bias)
+
+
+def _linear(x, weight, bias, activation=None):
     if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
         raise ValueError(f"linear: x {x.shape} does not fit weight {weight.shape}; weight must be (out, in) and the last dimension of x "
                          f"in, here {weight.shape[-1]}")
@@ -52,7 +57,7 @@ def linear(x, weight, bias=None):
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: bias {bias.shape} does not fit weight {weight.shape}; it must have shape {weight.shape[:1]}")
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    return kernels.matmul(rows, weight.T, bias).reshape(*x.shape[:-1], weight.shape[0])
+    return kernels.matmul(rows, weight.T, bias, activation).reshape(*x.shape[:-1], weight.shape[0])
 
 
 @linear.vjp("x")
@@ -62,10 +67,27 @@ def _(g, weight):
 
 @linear.vjp("weight")
 def _(g, x):
-    rows = math.prod(x.shape[:-1])
-    return matmul(reshape(g, (rows, g.shape[-1])).mT, reshape(x, (rows, x.shape[-1])))
+    return matmul(_rows(g).mT, _rows(x))
 
 
 @linear.vjp("bias")
 def _(g):
-    return sum(reshape(g, (math.prod(g.shape[:-1]), g.shape[-1])), 0)
+    return sum(_rows(g), 0)
+
+
+@op(cases=[((3, 4), (5, 4), (5,)), ((2, 3, 4), (5, 4))])
+def linear_relu(x, weight, bias=None):
+    """max(x W^T + b, 0), where numbers below 0 are cut off before they are written."""
+    return _linear(x, weight, bias, "relu")
+
+
+@linear_relu.vjp("x", "weight", "bias")
+def _(g, x, weight, y, needs):
+    g = relu_backward(g, y)
+    return (matmul(g, weight) if needs[0] else None, matmul(_rows(g).mT, _rows(x)) if needs[1] else None,
+            sum(_rows(g), 0) if needs[2] else None)
+
+
+def _rows(x):
+    """(..., D) -> (N, D)."""
+    return reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))

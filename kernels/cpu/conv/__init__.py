@@ -1,4 +1,5 @@
-"""Convolution in one and two dimensions, and its two gradients: direct.py and weights.py do the work, plan.py cuts it.
+"""Convolution in one and two dimensions, and its two gradients: direct.py and weights.py do the work, plan.py cuts it; depthwise.py does
+that of channels which are groups of their own.
 
 One-dimensional signals are pictures of one row. A transposed convolution is the input gradient of a convolution.
 """
@@ -7,6 +8,7 @@ import numpy as np
 
 from kernels import jit
 from kernels.cpu import reduce
+from kernels.cpu.conv.depthwise import depthwise, depthwise_input_gradient, depthwise_weight_gradient
 from kernels.cpu.conv.direct import conv_kernel
 from kernels.cpu.conv.plan import backward_taps, forward_taps, plan
 from kernels.cpu.conv.weights import PARTS, few_kernel, weights_kernel
@@ -31,6 +33,8 @@ def conv(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), g
     O, kernel = len(weight), weight.shape[2:]  # noqa: E741
     if size == (1, 1) and kernel == x.shape[2:] and groups == 1:             # every output sees the whole picture: a plain product
         return matmul(x.reshape(len(x), -1), weight.reshape(O, -1).T, bias, activation).reshape(len(x), O, 1, 1)
+    if groups == x.shape[1] > 1:
+        return depthwise(x, weight, bias, size, stride, padding, dilation, activation == "relu")
     out, flat = np.empty((len(x), O, *size), x.dtype), _flattened(x.shape, kernel, stride, padding, size)
     taps, place = forward_taps(kernel, dilation, padding), kernel[0] * kernel[1]
     inputs = weight.shape[1]
@@ -50,6 +54,8 @@ def conv_input_gradient(g, weight, size, bias=None, stride=(1, 1), padding=(0, 0
                          f"{(N, len(weight), *expected)}")
     if expected == (1, 1) and kernel == size and groups == 1 and bias is None:
         return matmul(g.reshape(N, O), weight.reshape(O, -1)).reshape(shape)
+    if inputs == 1 < groups:
+        return depthwise_input_gradient(g, weight, size, bias, stride, padding, dilation, groups)
     out, place = np.empty(shape, g.dtype), kernel[0] * kernel[1]
     strides = (place, inputs * place, O // groups * inputs * place)
     for phase in np.ndindex(*stride):
@@ -75,6 +81,8 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
         raise ValueError(f"conv_weight_gradient: g has shape {g.shape}, a convolution of {x.shape} with {shape} gives {(N, O, *size)}")
     if size == (1, 1) and kernel == x.shape[2:] and groups == 1:
         return matmul(g.reshape(N, O).T, x.reshape(N, -1)).reshape(shape)
+    if groups == C > 1:
+        return depthwise_weight_gradient(g, x, kernel, stride, padding, dilation)
     inputs, M, taps = C // groups, O // groups, forward_taps(kernel, dilation, padding)
     if not (N and inputs):
         return np.zeros(shape, x.dtype)
