@@ -126,11 +126,14 @@ class RBM(nn.Module):
 
     def sample_visible(self, h: np.ndarray, generator: Generator | None = None) -> np.ndarray:
         """Draws from p(v | h): (N, H) -> (N, V)."""
-        generator = generator or default_generator
-        if self._only_bernoulli:                             # the draw follows the product in the cache
-            seed = generator.take(kernels.rbm_blocks(len(h), len(self.visible_bias)))
-            return kernels.rbm_sample(h, self.weight.array.T, self.visible_bias.array, *seed)
-        return self._drawn(self.visible_input(h), self.variance, generator)
+        return self._sample_visible(h, self.weight.array.T, generator or default_generator)
+
+    def _sample_visible(self, h, turned, generator):
+        """The same with the weights (H, V)."""
+        if not self._only_bernoulli:
+            return self._drawn(kernels.rbm_inputs(h, turned, self.visible_bias.array), self.variance, generator)
+        seed = generator.take(kernels.rbm_blocks(len(h), len(self.visible_bias)))
+        return kernels.rbm_sample(h, turned, self.visible_bias.array, *seed)        # the draw follows the product in the cache
 
     def _drawn(self, x, variance, generator):
         parts = [kind.sample(x[:, at], None if variance is None else variance[at], generator) for kind, at in self._parts()]
@@ -143,15 +146,11 @@ class RBM(nn.Module):
                 others at the start do not matter in the end, but the closer they are the fewer steps it takes
         """
         generator, clamp = generator or default_generator, self._check_clamp(v, clamp)
-        w = self.weight.array
-        turned = np.ascontiguousarray(w.T) if steps > 2 and self._only_bernoulli else w.T
+        turned = self.weight.array.T
+        if steps > 2:                                        # weights in lines of visible units are read faster: a copy that soon pays
+            turned = np.ascontiguousarray(turned)
         for _ in range(steps):
-            h = self.sample_hidden(v, generator)
-            if self._only_bernoulli:
-                seed = generator.take(kernels.rbm_blocks(len(h), len(self.visible_bias)))
-                drawn = kernels.rbm_sample(h, turned, self.visible_bias.array, *seed)
-            else:
-                drawn = self.sample_visible(h, generator)
+            drawn = self._sample_visible(self.sample_hidden(v, generator), turned, generator)
             v = drawn if clamp is None else np.where(clamp, v, drawn)
         return v
 
