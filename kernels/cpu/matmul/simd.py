@@ -97,33 +97,33 @@ def product(rows, vectors):
 
 
 def table_product(rows, vectors):
-    """tile(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu): a tile of C in registers, the
+    """tile(a, ao, b, bo, bstep, table, to, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu): a tile of C in registers, the
     vectors of B being where a table says.
 
-    C[r, v] = bias[j + r] + sum_k a[ao + k * rows + r] * b[bo + table[k] + v * bstep + (0 .. lanes - 1)], r < rows, v < vectors
+    C[r, v] = bias[j + r] + sum_k a[ao + k * rows + r] * b[bo + table[to + k] + v * bstep + (0 .. lanes - 1)], r < rows, v < vectors
 
     What convolutions are made of: a vector is a run of pixels in a picture. Vector v of row r belongs at c[co + r * ldc + v * cstep],
     of which the first columns - v * fewer numbers are written. Otherwise as `product`, but a bias belongs to a row.
     """
     @intrinsic
-    def tile(typing_context, a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu):
+    def tile(typing_context, a, ao, b, bo, bstep, table, to, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu):
         vector, suffix = _vector(a)
         L = vector.count
 
         def codegen(context, builder, signature, args):
-            A, B, T, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5, 7))
-            ao, bo, bstep, kb, co, ldc, cstep, used, columns, fewer, j, relu = (args[i] for i in (1, 3, 4, 6, 8, 9, 10, 11, 12, 13, 15, 16))
+            A, B, T, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5, 8))
+            ao, bo, bstep, to, kb, co, ldc, cstep, used, columns, fewer, j, relu = (args[i] for i in (1, 3, 4, 6, 7, 9, 10, 11, 12, 13, 14, 16, 17))
             total = _accumulate(builder, builder.gep(A, [ao]), I64(1), I64(rows), builder.gep(B, [bo]), None, kb, vector, suffix, rows,
-                                vectors, T, bstep)
+                                vectors, builder.gep(T, [to]), bstep)
             masks = [_first_lanes(builder, builder.sub(columns, builder.mul(fewer, I64(v))), 0, L) for v in range(vectors)]
-            extra = cgutils.create_struct_proxy(signature.args[14])(context, builder, args[14])
+            extra = cgutils.create_struct_proxy(signature.args[15])(context, builder, args[15])
             given = builder.icmp_signed(">", extra.nitems, I64(0))
             lowest = builder.select(relu, ir.Constant(vector, [0.0] * L), ir.Constant(vector, [-math.inf] * L))
             shift = _row_bias(builder, extra.data, j, given, used, rows, vector)
             _store(builder, total, builder.gep(C, [co]), ldc, used, masks, None, lambda r, v: shift[r], lowest, vector, suffix, cstep)
             return context.get_dummy_value()
 
-        return types.void(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu), codegen
+        return types.void(a, ao, b, bo, bstep, table, to, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu), codegen
 
     return tile
 
