@@ -11,6 +11,7 @@ from kernels.cpu.conv.batch import batch_kernel, batch_plan, batch_wins
 from kernels.cpu.conv.direct import conv_kernel
 from kernels.cpu.conv.plan import backward_taps, forward_taps, plan
 from kernels.cpu.conv.weights import PARTS, few_kernel, weights_kernel
+from kernels.cpu.conv.winograd import winograd_kernel, winograd_plan
 from kernels.cpu.matmul import matmul, simd
 from kernels.shapes import conv_size
 
@@ -33,8 +34,9 @@ def conv(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), g
     if size == (1, 1) and kernel == x.shape[2:] and groups == 1:             # every output sees the whole picture: a plain product
         return matmul(x.reshape(len(x), -1), weight.reshape(O, -1).T, bias, activation).reshape(len(x), O, 1, 1)
     out, inputs, place = np.empty((len(x), O, *size), x.dtype), weight.shape[1], kernel[0] * kernel[1]
-    _sums(x, weight, bias, out, activation == "relu", groups, O // groups, ((0, 0, *size, forward_taps(kernel, dilation, padding)),), stride,
-          (1, 1), (inputs * place, place, O // groups * inputs * place))
+    phases = ((0, 0, *size, forward_taps(kernel, dilation, padding)),)
+    _sums(x, weight, bias, out, activation == "relu", groups, O // groups, phases, stride, (1, 1),
+          (inputs * place, place, O // groups * inputs * place))
     return out
 
 
@@ -98,6 +100,10 @@ def _sums(x, weight, bias, out, relu, groups, M, phases, step, out_step, strides
     lanes, size = simd.VECTOR_BYTES // x.itemsize, out.shape[2:]
     bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     arrays, threads = (x.ravel(), weight.ravel()), _threads(out.size * x.shape[1] // groups * max(len(p[4]) for p in phases))
+    tiles = winograd_plan(lanes, x.itemsize, CHUNKS, x.shape, groups, M, phases, step, out_step, strides)
+    if tiles:
+        winograd_kernel(*arrays, tiles[1], bias, out.ravel(), relu, tiles[0], threads)
+        return
     if batch_wins(lanes, x.shape, groups, M, phases, step, out_step):
         numbers, *tables = batch_plan(lanes, x.itemsize, CHUNKS, x.shape, groups, M, phases, step, size, out_step, strides)
         batch_kernel(*arrays, *tables, bias, out.ravel(), relu, numbers, threads)
@@ -106,9 +112,9 @@ def _sums(x, weight, bias, out, relu, groups, M, phases, step, out_step, strides
         if not taps:
             out[:, :, oy::out_step[0], ox::out_step[1]] = bias[:, None, None] if bias.size else 0
         elif min(I, J) > 0:
-            flat = taps[0][:2] == (0, 0) and len(taps) == 1 and step == (1, 1) == out_step and (I, J) == x.shape[2:]
-            x_shape, grid = ((*x.shape[:2], 1, I * J), (1, I * J)) if flat else (x.shape, (I, J))
-            numbers, *tables = plan(lanes, CHUNKS, x_shape, groups, M, grid, step, taps, grid if flat else size, (oy, ox), out_step, strides)
+            flat = taps[0][:2] == (0, 0) and len(taps) == 1 and step == (1, 1) == out_step and x.shape[2:] == (I, J)
+            x_shape, grid, whole = ((*x.shape[:2], 1, I * J), (1, I * J), (1, I * J)) if flat else (x.shape, (I, J), size)
+            numbers, *tables = plan(lanes, CHUNKS, x_shape, groups, M, grid, step, taps, whole, (oy, ox), out_step, strides)
             conv_kernel(*arrays, *tables, bias, out.ravel(), relu, numbers, threads)
 
 

@@ -55,7 +55,7 @@ class BatchSum(NamedTuple):
 def batch_wins(lanes, x_shape, groups, M, phases, step, out_step):
     """Whether fewer vectors here pay for the turning, counted in multiply-adds of vectors against those of direct.py."""
     N, C, (H, W) = x_shape[0], x_shape[1] // groups, x_shape[2:]
-    if N < lanes or not all(min(p[2:4]) > 0 and p[4] for p in phases):
+    if lanes > N or not all(min(p[2:4]) > 0 and p[4] for p in phases):
         return False
     direct, here, M = 0, TURN * C * H * W, -(-M // R1) * R1
     for _, _, I, J, taps in phases:  # noqa: E741
@@ -76,7 +76,7 @@ def batch_plan(lanes, itemsize, chunks, x_shape, groups, M, phases, step, out_si
     C, every = channels // groups, [t for phase in phases for t in phase[4]]
     (dy, dx), (below, right) = ((f(t[0] for t in every), f(t[1] for t in every)) for f in (min, max))
     I, wide = max(p[2] for p in phases), (max(p[3] for p in phases) - 1) * step[1] + right - dx + 1  # noqa: E741
-    fit = ROOM // (C * wide * lanes * itemsize) - (below - dy + 1)
+    fit = ROOM // max(1, C * wide * lanes * itemsize) - (below - dy + 1)
     pieces = -(-I // max(1, min(I, fit // step[0] + 1)))
     rows = -(-I // pieces)
     pieces = -(-I // rows)

@@ -112,7 +112,8 @@ def table_product(rows, vectors):
 
         def codegen(context, builder, signature, args):
             A, B, T, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5, 8))
-            ao, bo, bstep, to, kb, co, ldc, cstep, used, columns, fewer, j, relu = (args[i] for i in (1, 3, 4, 6, 7, 9, 10, 11, 12, 13, 14, 16, 17))
+            ao, bo, bstep, to, kb = (args[i] for i in (1, 3, 4, 6, 7))
+            co, ldc, cstep, used, columns, fewer, j, relu = (args[i] for i in (9, 10, 11, 12, 13, 14, 16, 17))
             total = _accumulate(builder, builder.gep(A, [ao]), I64(1), I64(rows), builder.gep(B, [bo]), None, kb, vector, suffix, rows,
                                 vectors, builder.gep(T, [to]), bstep)
             masks = [_first_lanes(builder, builder.sub(columns, builder.mul(fewer, I64(v))), 0, L) for v in range(vectors)]
@@ -337,3 +338,50 @@ def transpose(rows=None):
         return types.void(x, xo, ldx, y, yo, ldy, last), codegen
 
     return block
+
+
+def sandwich(matrix):
+    """transform(x, xo, row, column, y, yo, yrow, ycolumn, relu): Y = P D P^T, P being the constant `matrix` and D one of vectors.
+
+    D[i, j] = x[xo + i * row + j * column + (0 .. lanes - 1)], and likewise Y in y. With `relu` numbers below 0 become 0. Factors of 0
+    and 1 cost nothing: what Winograd's convolution is made of.
+    """
+    @intrinsic
+    def transform(typing_context, x, xo, row, column, y, yo, yrow, ycolumn, relu):
+        vector, _ = _vector(x)
+
+        def codegen(context, builder, signature, args):
+            def line(base, start, *steps):
+                at = start
+                for step, i in steps:
+                    at = builder.add(at, builder.mul(step, I64(i)))
+                return builder.bitcast(builder.gep(_data(context, builder, signature, args, base), [at]), vector.as_pointer())
+
+            size = range(len(matrix[0]))
+            middle = [[builder.load(line(0, args[1], (args[2], i), (args[3], j)), align=4) for j in size] for i in size]
+            for _ in range(2):                            # P times the columns, turned; and once more
+                middle = [[_combine(builder, factors, column, vector) for factors in matrix] for column in zip(*middle, strict=True)]
+            zero = ir.Constant(vector, [0.0] * vector.count)
+            for i, vectors in enumerate(middle):
+                for j, value in enumerate(vectors):
+                    below = builder.and_(_broadcast(builder, args[8], ir.VectorType(ir.IntType(1), vector.count)),
+                                         builder.fcmp_ordered("<", value, zero))
+                    builder.store(builder.select(below, zero, value), line(4, args[5], (args[6], i), (args[7], j)), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, xo, row, column, y, yo, yrow, ycolumn, relu), codegen
+
+    return transform
+
+
+def _combine(builder, factors, vectors, vector):
+    """The sum of factor * vector."""
+    total = None
+    for factor, value in zip(factors, vectors, strict=True):
+        if abs(factor) not in (0, 1):
+            value = builder.fmul(value, ir.Constant(vector, [abs(float(factor))] * vector.count))
+        if factor and total is None:
+            total = value if factor > 0 else builder.fneg(value)
+        elif factor:
+            total = builder.fadd(total, value) if factor > 0 else builder.fsub(total, value)
+    return total
