@@ -62,13 +62,14 @@ def winograd_plan(lanes, itemsize, chunks, x_shape, groups, M, phases, step, out
     """(Tiles, places of the nine weights), or None if the sum is not of 3 x 3, or too small to be faster so."""
     N, C, (_, _, I, J, taps) = x_shape[0], x_shape[1] // groups, phases[0]  # noqa: E741
     taps = sorted(taps)
-    if 2 * lanes > N or not taps or step != (1, 1) or out_step != (1, 1):
+    if lanes > N or not taps or step != (1, 1) or out_step != (1, 1):
         return None
     (dy, dx, _), tiles = taps[0], -(-I // 2) * -(-J // 2)
     if [t[:2] for t in taps] != [(dy + y, dx + x) for y in range(3) for x in range(3)]:
         return None
-    padded = -(-M // R1) * R1
-    if tiles * (padded * (TILE * C + OUTPUT) + C * INPUT) > I * J * padded * (9 * C + TURN):
+    padded, blocks = -(-M // R1) * R1, -(-N // lanes)
+    plain = I * J * padded * min(9 * C + TURN, 9 * C * N / (lanes * blocks))                # with full blocks, and without blocks
+    if tiles * (padded * (TILE * C + OUTPUT) + C * INPUT) > plain:
         return None
     fit = max(1, ROOM // (TILE * C * lanes * itemsize))
     cols = -(-J // 2)
@@ -76,7 +77,7 @@ def winograd_plan(lanes, itemsize, chunks, x_shape, groups, M, phases, step, out
     cols = -(-cols // across)
     rows = max(1, min(-(-I // 2), fit // cols))
     down = -(-I // (2 * rows))
-    split = max(1, min(-(-chunks // (-(-N // lanes) * groups * down * across)), M // 32))
+    split = max(1, min(-(-chunks // (blocks * groups * down * across)), M // 32))
     return Tiles(N, groups, C, M, *x_shape[2:], I, J, dy, dx, rows, cols, down, across, split, *strides), np.array([t[2:] for t in taps])
 
 
