@@ -9,8 +9,8 @@ from kernels import jit
 from kernels.cpu import reduce
 from kernels.cpu.conv.batch import batch_kernel, batch_plan, batch_wins
 from kernels.cpu.conv.direct import conv_kernel
-from kernels.cpu.conv.plan import backward_taps, forward_taps, plan
-from kernels.cpu.conv.weights import PARTS, few_kernel, weights_kernel
+from kernels.cpu.conv.plan import ROOM, backward_taps, forward_taps, plan
+from kernels.cpu.conv.weights import PARTS, POSITIONS, few_kernel, weights_kernel
 from kernels.cpu.conv.winograd import winograd_kernel, winograd_plan
 from kernels.cpu.matmul import matmul, simd
 from kernels.shapes import conv_size
@@ -81,7 +81,9 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
         few_kernel(*arrays, parts, pieces, numbers, threads)
     else:
         split = max(1, min(4 // (groups * parts), M // 24))                        # few pieces: threads share the channels
-        weights_kernel(*arrays, parts, pieces, split, numbers, threads)
+        size = inputs * numbers.high * numbers.wide * stride[0] * stride[1]
+        together = max(1, min(POSITIONS // (numbers.rows * numbers.cols), 2 * ROOM // size, pieces // parts))
+        weights_kernel(*arrays, parts, pieces, together, split, numbers, threads)
     total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
     return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)
 

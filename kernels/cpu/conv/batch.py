@@ -103,7 +103,7 @@ def turn_piece(x, at, y, s, piece):
         for i in range(above, below):
             to = plane + i * line
             clear(piece, to, to + before * L)
-            turn_row(x, at + (c * s.H + y + i) * s.W + s.dx + before, apart, 1, L, after - before, piece, to + before * L)
+            turn_row(x, at + (c * s.H + y + i) * s.W + s.dx + before, apart, L, after - before, piece, to + before * L)
             clear(piece, to + after * L, to + line)
         clear(piece, plane + below * line, plane + s.high * line)
 

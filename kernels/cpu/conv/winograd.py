@@ -118,7 +118,7 @@ def input_tiles(x, at, apart, y, left, rows, cols, s, lines, V, to):
     for i in range(above, below):
         start = i * line
         clear(lines, start, start + before * L)
-        turn_row(x, at + (y + i) * s.W + left + before, apart, 1, L, after - before, lines, start + before * L)
+        turn_row(x, at + (y + i) * s.W + left + before, apart, L, after - before, lines, start + before * L)
         clear(lines, start + after * L, start + line)
     clear(lines, below * line, high * line)
     for i in range(rows):

@@ -69,6 +69,7 @@ def product(rows, vectors):
 
     C[r, :] (+)= sum_k a[ao + r * ra + k * ka] * b[bo + k * ldb + (0 .. width - 1)], r < rows, width = vectors * lanes
 
+    ldb may be a table instead, whose number k says where row k of B begins: at b[bo + ldb[k]].
     ra and ka are 1 and `rows` in packed A; constants cost nothing. Each step loads `vectors` vectors of B, broadcasts `rows` numbers
     of A and does rows * vectors fused multiply-adds. Only the first `used` rows and `columns` columns are written. `add` adds to
     what is in C. Then bias[j + column] is added, unless bias is empty, and with `relu` numbers below 0 become 0: all of it while
@@ -82,7 +83,8 @@ def product(rows, vectors):
         def codegen(context, builder, signature, args):
             A, B, C = (_data(context, builder, signature, args, i) for i in (0, 4, 7))
             ao, ra, ka, bo, ldb, co, ldc, kb, used, columns, add, j, relu = (args[i] for i in (1, 2, 3, 5, 6, 8, 9, 10, 11, 12, 13, 15, 16))
-            total = _accumulate(builder, builder.gep(A, [ao]), ra, ka, builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors)
+            table = _data(context, builder, signature, args, 6) if isinstance(signature.args[6], types.Array) else None
+            total = _accumulate(builder, builder.gep(A, [ao]), ra, ka, builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors, table)
             masks = [_first_lanes(builder, columns, v * L, L) for v in range(vectors)]
             extra = cgutils.create_struct_proxy(signature.args[14])(context, builder, args[14])
             given = builder.icmp_signed(">", extra.nitems, I64(0))
