@@ -59,18 +59,25 @@ def group_size(s):
 
 
 @inner
-def pack_channels(w, taps, first, stop, group, i, s, packed, to):
+def pack_one_by_one(w, taps, first, stop, group, i, s, packed, to):
     """packed[to + k * height + r] = w[group, i + r, c, t], k = c * (stop - first) + t - first, for the taps from `first` on."""
-    K, height = s.C * (stop - first), tile_height(s.M - i)
-    if s.wc == stop - first and s.wm == K:                              # the forward pass: rows of weights as they lie
-        pack_tile(w, group * s.wg + i * K, 0, K, packed, to, height, min(height, s.M - i), K, 0)
-        return
+    height = tile_height(s.M - i)
     for c in range(s.C):
         for t in range(first, stop):
             at = group * s.wg + c * s.wc + taps[t, -1]
             for r in range(height):
                 packed[to + r] = w[at + min(i + r, s.M - 1) * s.wm]
             to += height
+
+
+@inner
+def pack_channels(w, taps, first, stop, group, i, s, packed, to):
+    """The same; in the forward pass by rows of weights, which lie as they are wanted."""
+    K = s.C * (stop - first)
+    if s.wc == stop - first and s.wm == K:
+        pack_tile(w, group * s.wg + i * K, 0, K, packed, to, tile_height(s.M - i), min(tile_height(s.M - i), s.M - i), K, 0)
+    else:
+        pack_one_by_one(w, taps, first, stop, group, i, s, packed, to)
 
 
 @inner

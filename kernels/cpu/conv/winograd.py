@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.cpu.conv.batch import TURN, turn_back
-from kernels.cpu.conv.direct import R0, R1, VECTORS, clear, inside, pack_channels, tile, tile_height
+from kernels.cpu.conv.direct import R0, R1, VECTORS, clear, inside, pack_one_by_one, tile, tile_height
 from kernels.cpu.conv.weights import turn_row
 from kernels.cpu.matmul import simd
 from kernels.jit import inner, jit, parallel_for
@@ -94,7 +94,7 @@ def weight_task(chunk, w, taps, s, packed):
     group, i = chunk // tiles, chunk % tiles * R0
     height, size = tile_height(s.M - i), weight_size(s)
     plain = np.empty(s.C * 9 * R0 + 16, w.dtype)
-    pack_channels(w, taps, 0, 9, group, i, s, plain, 0)
+    pack_one_by_one(w, taps, 0, 9, group, i, s, plain, 0)
     for c in range(s.C):
         for r in range(0, height, L):
             to = chunk * TILE * size + c * height + r
@@ -161,6 +161,7 @@ def winograd_task(chunk, x, packed, table, bias, out, relu, s):
     V, lines = np.empty(panels * TILE * panel_size(s, L), x.dtype), np.empty(((2 * rows + 2) * (2 * cols + 2) + L) * L, x.dtype)
     products, room = np.empty(TILE * (R0 * VECTORS + APART) * L, x.dtype), np.empty(R0 * line, x.dtype)
     none = np.empty(0, x.dtype)
+    runs = 1 if wide == s.oW else high                            # whole rows of the output follow each other
     for c in range(s.C):
         input_tiles(x, ((n * s.groups + group) * s.C + c) * plane, s.groups * s.C * plane, 2 * i0 + s.dy, 2 * j0 + s.dx, rows, cols, s,
                     lines, V, c * VECTORS * L)
@@ -171,11 +172,8 @@ def winograd_task(chunk, x, packed, table, bias, out, relu, s):
                      group * s.M + m, room, wide, line, relu)
         for r in range(min(height, s.M - m)):
             to, apart = ((n * s.groups + group) * s.M + m + r) * area + 2 * i0 * s.oW + 2 * j0, s.groups * s.M * area
-            if wide == s.oW:
-                turn_back(room, r * line, high * wide, out, to, apart)
-            else:
-                for i in range(high):
-                    turn_back(room, r * line + i * wide * L, wide, out, to + i * s.oW, apart)
+            for i in range(runs):
+                turn_back(room, r * line + i * wide * L, high * wide // runs, out, to + i * s.oW, apart)
 
 
 @jit
