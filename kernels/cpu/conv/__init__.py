@@ -1,4 +1,5 @@
-"""Convolution in one and two dimensions, and its two gradients: direct.py and weights.py do the work, plan.py cuts it.
+"""Convolution in one and two dimensions, and its two gradients: direct.py and weights.py do the work, plan.py cuts it; batch.py and
+winograd.py take over from direct.py where a batch has pictures enough.
 
 One-dimensional signals are pictures of one row. A transposed convolution is the input gradient of a convolution.
 """

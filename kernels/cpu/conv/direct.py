@@ -59,9 +59,8 @@ def group_size(s):
 
 
 @inner
-def pack_one_by_one(w, taps, first, stop, group, i, s, packed, to):
-    """packed[to + k * height + r] = w[group, i + r, c, t], k = c * (stop - first) + t - first, for the taps from `first` on."""
-    height = tile_height(s.M - i)
+def pack_one_by_one(w, taps, first, stop, group, i, height, s, packed, to):
+    """packed[to + k * height + r] = w[group, i + r, c, t], k = c * (stop - first) + t - first, for r < height and taps from `first` on."""
     for c in range(s.C):
         for t in range(first, stop):
             at = group * s.wg + c * s.wc + taps[t, -1]
@@ -72,12 +71,12 @@ def pack_one_by_one(w, taps, first, stop, group, i, s, packed, to):
 
 @inner
 def pack_channels(w, taps, first, stop, group, i, s, packed, to):
-    """The same; in the forward pass by rows of weights, which lie as they are wanted."""
-    K = s.C * (stop - first)
+    """The same for the tile that starts at channel i; in the forward pass by rows of weights, which lie as they are wanted."""
+    K, height = s.C * (stop - first), tile_height(s.M - i)
     if s.wc == stop - first and s.wm == K:
-        pack_tile(w, group * s.wg + i * K, 0, K, packed, to, tile_height(s.M - i), min(tile_height(s.M - i), s.M - i), K, 0)
+        pack_tile(w, group * s.wg + i * K, 0, K, packed, to, height, min(height, s.M - i), K, 0)
     else:
-        pack_one_by_one(w, taps, first, stop, group, i, s, packed, to)
+        pack_one_by_one(w, taps, first, stop, group, i, height, s, packed, to)
 
 
 @inner

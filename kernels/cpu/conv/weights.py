@@ -2,9 +2,9 @@
 
     dw[m, c, t] = sum over pictures and positions of  g[m, i, j] x[c, i sy + dy[t], j sx + dx[t]]
 
-Positions are numbered along the rows of a padded piece of the input, as in direct.py, and are the inner dimension of a product that
-packed.py's tiles compute. A piece of the input is turned so that the channels of a pixel are neighbours, and of the gradient so
-that the channels of a tile are; then for each tap both operands are read where they lie, one pixel after the other. With fewer input
+Positions are the inner dimension of a product that packed.py's tiles compute. A piece of the input is turned so that the channels of a
+pixel are neighbours, and of the gradient so that the channels of a tile are; then for each tap both operands are read where they lie,
+a table saying which pixel belongs to a position. Small pieces are multiplied together. With fewer input
 channels than a vector holds it is the other way round: the taps of all channels make the rows of a tile, the channels of the
 gradient its columns. The pieces are summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
 

@@ -10,7 +10,8 @@ of pictures: its inputs are turned and transformed channel by channel, and then 
 products, the transform of the result, and the turning back. The weights are transformed in the packed form of direct.py.
 
 FLOPs: 8 N M C I J for the products, 32 additions for each tile and input channel, 24 for each tile and output channel. In float32 the
-largest error is twice that of the plain sum. An infinite input makes NaN of all outputs of the tiles that see it.
+largest error against float64 was 2e-7 to 6e-7 of the largest output for 16 to 200 channels; that of the plain sum, whose chains of
+additions are 9 times as long, was 4e-7 to 2e-6. An infinite input makes NaN of all outputs of the tiles that see it.
 """
 
 from functools import lru_cache
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.cpu.conv.batch import TURN, turn_back
-from kernels.cpu.conv.direct import R0, R1, VECTORS, clear, inside, pack_one_by_one, tile, tile_height
+from kernels.cpu.conv.direct import R0, VECTORS, clear, inside, one0, pack_one_by_one, three0, two0
 from kernels.cpu.conv.weights import turn_row
 from kernels.cpu.matmul import simd
 from kernels.jit import inner, jit, parallel_for
@@ -67,7 +68,7 @@ def winograd_plan(lanes, itemsize, chunks, x_shape, groups, M, phases, step, out
     (dy, dx, _), tiles = taps[0], -(-I // 2) * -(-J // 2)
     if [t[:2] for t in taps] != [(dy + y, dx + x) for y in range(3) for x in range(3)]:
         return None
-    padded, blocks = -(-M // R1) * R1, -(-N // lanes)
+    padded, blocks = -(-M // R0) * R0, -(-N // lanes)
     plain = I * J * padded * min(9 * C + TURN, 9 * C * N / (lanes * blocks))                # with full blocks, and without blocks
     if tiles * (padded * (TILE * C + OUTPUT) + C * INPUT) > plain:
         return None
@@ -92,13 +93,12 @@ def weight_task(chunk, w, taps, s, packed):
     """packed[chunk, element, c, r]: the transformed weights of tile number `chunk`."""
     tiles, L = (s.M + R0 - 1) // R0, simd.lanes(w)
     group, i = chunk // tiles, chunk % tiles * R0
-    height, size = tile_height(s.M - i), weight_size(s)
-    plain = np.empty(s.C * 9 * R0 + 16, w.dtype)
-    pack_one_by_one(w, taps, 0, 9, group, i, s, plain, 0)
+    size, plain = weight_size(s), np.empty(s.C * 9 * R0 + 16, w.dtype)
+    pack_one_by_one(w, taps, 0, 9, group, i, R0, s, plain, 0)
     for c in range(s.C):
-        for r in range(0, height, L):
-            to = chunk * TILE * size + c * height + r
-            transform_weight(plain, c * 9 * height + r, 3 * height, height, packed, to, 4 * size, size, False)
+        for r in range(0, R0, L):
+            to = chunk * TILE * size + c * R0 + r
+            transform_weight(plain, c * 9 * R0 + r, 3 * R0, R0, packed, to, 4 * size, size, False)
 
 
 @inner
@@ -129,17 +129,28 @@ def input_tiles(x, at, apart, y, left, rows, cols, s, lines, V, to):
 
 
 @inner
-def output_tiles(height, packed, at, V, rows, cols, table, m, s, products, bias, none, j, room, wide, line, relu):
+def product(vectors, packed, at, V, to, L, table, C, products, start, line, used, bias, j):
+    """One of the 16 products of a tile of channels and a panel of tiles."""
+    if vectors == 3:
+        three0(packed, at, V, to, L, table, 0, C, products, start, line, L, used, L, 0, bias, j, False)
+    elif vectors == 2:
+        two0(packed, at, V, to, L, table, 0, C, products, start, line, L, used, L, 0, bias, j, False)
+    else:
+        one0(packed, at, V, to, L, table, 0, C, products, start, line, L, used, L, 0, bias, j, False)
+
+
+@inner
+def output_tiles(packed, at, V, rows, cols, table, m, s, products, bias, none, j, room, wide, line, relu):
     """room[r, y, x]: the outputs of all tiles for a tile of channels; products[element, r, tile] are those of a panel of tiles."""
     L, tiles, size, result = simd.lanes(V), rows * cols, weight_size(s), (R0 * VECTORS + APART) * simd.lanes(V)
     for first in range(0, tiles, VECTORS):
         count = min(VECTORS, tiles - first)
         for e in range(TILE):
-            tile(height, count, packed, at + e * size, V, (first // VECTORS * TILE + e) * panel_size(s, L), L, table, 0, s.C, products,
-                 e * result, VECTORS * L, L, s.M - m, L, 0, bias if e == SHIFT else none, j, False)
+            product(count, packed, at + e * size, V, (first // VECTORS * TILE + e) * panel_size(s, L), L, table, s.C, products, e * result,
+                    VECTORS * L, s.M - m, bias if e == SHIFT else none, j)
         for t in range(count):
             to = 2 * ((first + t) // cols * wide + cols - 1 - (first + t) % cols) * L
-            for r in range(min(height, s.M - m)):
+            for r in range(min(R0, s.M - m)):
                 transform_output(products, (r * VECTORS + t) * L, 4 * result, result, room, r * line + to, wide * L, L, relu)
 
 
@@ -167,10 +178,9 @@ def winograd_task(chunk, x, packed, table, bias, out, relu, s):
                     lines, V, c * VECTORS * L)
     for k in range(share * count // s.split, (share + 1) * count // s.split):
         m = k * R0
-        height = tile_height(s.M - m)
-        output_tiles(height, packed, (group * count + k) * TILE * weight_size(s), V, rows, cols, table, m, s, products, bias, none,
+        output_tiles(packed, (group * count + k) * TILE * weight_size(s), V, rows, cols, table, m, s, products, bias, none,
                      group * s.M + m, room, wide, line, relu)
-        for r in range(min(height, s.M - m)):
+        for r in range(min(R0, s.M - m)):
             to, apart = ((n * s.groups + group) * s.M + m + r) * area + 2 * i0 * s.oW + 2 * j0, s.groups * s.M * area
             for i in range(runs):
                 turn_back(room, r * line + i * wide * L, high * wide // runs, out, to + i * s.oW, apart)
