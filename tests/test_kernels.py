@@ -70,17 +70,20 @@ def matmul_arguments(rng, floats, N, D, x, g):
 
 
 def conv_arguments(rng, floats, N, D, x, g):
-    """1x1 kernels, large ones and such as see the whole picture; strides, holes, groups, more channels than a vector holds."""
+    """1x1 kernels, large ones and such as see the whole picture; strides, holes, groups, more channels than a vector holds. Two pictures;
+    and more and fewer than one or two vectors hold, some with channels enough for Winograd's way."""
     found = {"conv": [], "conv_input_gradient": [], "conv_weight_gradient": []}
     H, W = min(D, 9) + 4, min(N, 70) + 4
-    for C, outputs, kernel, *options, groups in ((2, 3, (1, 1), (1, 1), (0, 0), (1, 1), 1), (17, 5, (3, 2), (1, 1), (1, 1), (1, 1), 1),
-                                                 (4, 6, (2, 3), (2, 1), (1, 2), (1, 2), 2), (3, 6, (3, 3), (2, 3), (1, 0), (1, 2), 3),
-                                                 (5, 5, (3, 3), (1, 1), (1, 1), (1, 1), 5), (2, 2, (1, 2), (3, 3), (0, 1), (1, 1), 2),
-                                                 (3, 13, (4, 4), (2, 3), (2, 2), (1, 1), 1),
-                                                 (2, 2, (H, W), (1, 1), (0, 0), (1, 1), 1)):
+    alone = [(2, 2, 3, (1, 1), (1, 1), (0, 0), (1, 1), 1), (2, 17, 5, (3, 2), (1, 1), (1, 1), (1, 1), 1),
+             (2, 4, 6, (2, 3), (2, 1), (1, 2), (1, 2), 2), (2, 3, 13, (4, 4), (2, 3), (2, 2), (1, 1), 1),
+             (2, 2, 2, (H, W), (1, 1), (0, 0), (1, 1), 1)]
+    batches = [(15, 9, 5, (3, 3), (1, 1), (1, 1), (1, 1), 1), (16, 24, 21, (3, 3), (1, 1), (0, 2), (1, 1), 1),
+               (37, 40, 42, (3, 3), (1, 1), (1, 1), (1, 1), 2), (35, 9, 5, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+               (19, 6, 10, (4, 3), (2, 3), (2, 1), (1, 1), 2), (17, 3, 2, (2, 2), (3, 3), (0, 0), (1, 1), 1)]
+    for batch, C, outputs, kernel, *options, groups in alone + batches:
         y = reference.conv(np.zeros((1, C, H, W)), np.zeros((outputs, C // groups, *kernel)), None, *options, groups)
         weight = floats(outputs, C // groups, *kernel) / np.sqrt(C * np.prod(kernel)).astype(x.dtype)
-        pictures, arrived = floats(2, C, H, W), floats(2, *y.shape[1:]) / np.sqrt(y[0].size).astype(x.dtype)
+        pictures, arrived = floats(batch, C, H, W), floats(batch, *y.shape[1:]) / np.sqrt(batch * y[0].size).astype(x.dtype)
         found["conv"] += [(pictures, weight, floats(outputs), *options, groups, activation) for activation in (None, "relu")]
         found["conv_input_gradient"] += [(arrived, weight, (H, W), bias, *options, groups) for bias in (None, floats(C))]
         found["conv_weight_gradient"] += [(arrived, pictures, kernel, *options, groups)]

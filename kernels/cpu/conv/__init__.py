@@ -1,5 +1,5 @@
-"""Convolution in one and two dimensions, and its two gradients: direct.py and weights.py do the work, plan.py cuts it; depthwise.py does
-that of channels which are groups of their own.
+"""Convolution in one and two dimensions, and its two gradients: direct.py and weights.py do the work, plan.py cuts it; batch.py and
+winograd.py take over from direct.py where a batch has pictures enough, depthwise.py where channels are groups of their own.
 
 One-dimensional signals are pictures of one row. A transposed convolution is the input gradient of a convolution.
 """
@@ -8,10 +8,12 @@ import numpy as np
 
 from kernels import jit
 from kernels.cpu import reduce
+from kernels.cpu.conv.batch import batch_kernel, batch_plan, batch_wins
 from kernels.cpu.conv.depthwise import depthwise, depthwise_input_gradient, depthwise_weight_gradient
 from kernels.cpu.conv.direct import conv_kernel
-from kernels.cpu.conv.plan import backward_taps, forward_taps, plan
-from kernels.cpu.conv.weights import PARTS, few_kernel, weights_kernel
+from kernels.cpu.conv.plan import ROOM, backward_taps, forward_taps, plan
+from kernels.cpu.conv.weights import PARTS, POSITIONS, few_kernel, weights_kernel
+from kernels.cpu.conv.winograd import winograd_kernel, winograd_plan
 from kernels.cpu.matmul import matmul, simd
 from kernels.shapes import conv_size
 
@@ -35,11 +37,10 @@ def conv(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), g
         return matmul(x.reshape(len(x), -1), weight.reshape(O, -1).T, bias, activation).reshape(len(x), O, 1, 1)
     if groups == x.shape[1] > 1:
         return depthwise(x, weight, bias, size, stride, padding, dilation, activation == "relu")
-    out, flat = np.empty((len(x), O, *size), x.dtype), _flattened(x.shape, kernel, stride, padding, size)
-    taps, place = forward_taps(kernel, dilation, padding), kernel[0] * kernel[1]
-    inputs = weight.shape[1]
-    _sum(x, weight, bias, out, activation == "relu", flat[0], groups, O // groups, flat[1], stride, taps, flat[1], (0, 0), (1, 1),
-         (inputs * place, place, O // groups * inputs * place))
+    out, inputs, place = np.empty((len(x), O, *size), x.dtype), weight.shape[1], kernel[0] * kernel[1]
+    phases = ((0, 0, *size, forward_taps(kernel, dilation, padding)),)
+    _sums(x, weight, bias, out, activation == "relu", groups, O // groups, phases, stride, (1, 1),
+          (inputs * place, place, O // groups * inputs * place))
     return out
 
 
@@ -57,18 +58,9 @@ def conv_input_gradient(g, weight, size, bias=None, stride=(1, 1), padding=(0, 0
     if inputs == 1 < groups:
         return depthwise_input_gradient(g, weight, size, bias, stride, padding, dilation, groups)
     out, place = np.empty(shape, g.dtype), kernel[0] * kernel[1]
-    strides = (place, inputs * place, O // groups * inputs * place)
-    for phase in np.ndindex(*stride):
-        grid = tuple(-(-(n - p) // s) for n, p, s in zip(size, phase, stride, strict=True))
-        taps = backward_taps(kernel, stride, dilation, padding, phase)
-        if min(grid) < 1:
-            continue
-        if not taps:
-            out[:, :, phase[0]::stride[0], phase[1]::stride[1]] = 0 if bias is None else bias[:, None, None]
-            continue
-        g_shape, positions = _flattened(g.shape, kernel, stride, padding, grid)
-        _sum(g, weight, bias, out, False, g_shape, groups, inputs, positions, (1, 1), taps, positions if stride == (1, 1) else size, phase,
-             stride, strides)
+    phases = tuple((*p, *(-(-(n - q) // s) for n, q, s in zip(size, p, stride, strict=True)),
+                    backward_taps(kernel, stride, dilation, padding, p)) for p in np.ndindex(*stride))
+    _sums(g, weight, bias, out, False, groups, inputs, phases, (1, 1), stride, (place, inputs * place, O // groups * inputs * place))
     return out
 
 
@@ -97,7 +89,9 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
         few_kernel(*arrays, parts, pieces, numbers, threads)
     else:
         split = max(1, min(4 // (groups * parts), M // 24))                        # few pieces: threads share the channels
-        weights_kernel(*arrays, parts, pieces, split, numbers, threads)
+        size = inputs * numbers.high * numbers.wide * stride[0] * stride[1]
+        together = max(1, min(POSITIONS // (numbers.rows * numbers.cols), 2 * ROOM // size, pieces // parts))
+        weights_kernel(*arrays, parts, pieces, together, split, numbers, threads)
     total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
     return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)
 
@@ -109,14 +103,29 @@ def _flattened(shape, kernel, stride, padding, grid):
     return shape, grid
 
 
-def _sum(x, weight, bias, out, relu, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides):
-    """Run the kernel for one sum over taps."""
+def _sums(x, weight, bias, out, relu, groups, M, phases, step, out_step, strides):
+    """Sums over taps into all phases (first row and column, rows, columns, taps) of the output."""
     if not out.size:
         return
-    lanes, none = simd.VECTOR_BYTES // x.itemsize, np.empty(0, x.dtype)
-    numbers, table, phases = plan(lanes, CHUNKS, x_shape, groups, M, grid, step, taps, out_size, origin, out_step, strides)
-    conv_kernel(x.ravel(), weight.ravel(), table, phases, none if bias is None else np.ascontiguousarray(bias), out.ravel(), relu, numbers,
-                _threads(out.size // (out_step[0] * out_step[1]) * numbers.C * numbers.taps))
+    lanes, size = simd.VECTOR_BYTES // x.itemsize, out.shape[2:]
+    bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    arrays, threads = (x.ravel(), weight.ravel()), _threads(out.size * x.shape[1] // groups * max(len(p[4]) for p in phases))
+    tiles = winograd_plan(lanes, x.itemsize, CHUNKS, x.shape, groups, M, phases, step, out_step, strides)
+    if tiles:
+        winograd_kernel(*arrays, tiles[1], bias, out.ravel(), relu, tiles[0], threads)
+        return
+    if batch_wins(lanes, x.shape, groups, M, phases, step, out_step):
+        numbers, *tables = batch_plan(lanes, x.itemsize, CHUNKS, x.shape, groups, M, phases, step, size, out_step, strides)
+        batch_kernel(*arrays, *tables, bias, out.ravel(), relu, numbers, threads)
+        return
+    for oy, ox, I, J, taps in phases:  # noqa: E741
+        if not taps:
+            out[:, :, oy::out_step[0], ox::out_step[1]] = bias[:, None, None] if bias.size else 0
+        elif min(I, J) > 0:
+            flat = taps[0][:2] == (0, 0) and len(taps) == 1 and step == (1, 1) == out_step and x.shape[2:] == (I, J)
+            x_shape, grid, whole = ((*x.shape[:2], 1, I * J), (1, I * J), (1, I * J)) if flat else (x.shape, (I, J), size)
+            numbers, *tables = plan(lanes, CHUNKS, x_shape, groups, M, grid, step, taps, whole, (oy, ox), out_step, strides)
+            conv_kernel(*arrays, *tables, bias, out.ravel(), relu, numbers, threads)
 
 
 def _threads(multiplications):

@@ -84,13 +84,13 @@ def sum_taps(weights, at, room, wide, table, rows, cols, out, to, pitch, bias, c
             vectors, columns = (cols - j + L - 1) // L if by_row else rows - i, cols - j
             b, c = i * wide + j, to + i * pitch + j
             if vectors >= 4:
-                four(weights, at, room, b, bstep, table, table.size, out, c, 0, cstep, 1, columns, fewer, bias, channel, relu)
+                four(weights, at, room, b, bstep, table, 0, table.size, out, c, 0, cstep, 1, columns, fewer, bias, channel, relu)
             elif vectors == 3:
-                three(weights, at, room, b, bstep, table, table.size, out, c, 0, cstep, 1, columns, fewer, bias, channel, relu)
+                three(weights, at, room, b, bstep, table, 0, table.size, out, c, 0, cstep, 1, columns, fewer, bias, channel, relu)
             elif vectors == 2:
-                two(weights, at, room, b, bstep, table, table.size, out, c, 0, cstep, 1, columns, fewer, bias, channel, relu)
+                two(weights, at, room, b, bstep, table, 0, table.size, out, c, 0, cstep, 1, columns, fewer, bias, channel, relu)
             else:
-                one(weights, at, room, b, bstep, table, table.size, out, c, 0, cstep, 1, columns, fewer, bias, channel, relu)
+                one(weights, at, room, b, bstep, table, 0, table.size, out, c, 0, cstep, 1, columns, fewer, bias, channel, relu)
 
 
 @inner

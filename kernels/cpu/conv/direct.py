@@ -23,21 +23,21 @@ three1, two1, one1 = (simd.table_product(R1, v) for v in (3, 2, 1))
 
 
 @inner
-def tile(height, vectors, a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu):
+def tile(height, vectors, a, ao, b, bo, bstep, table, first, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu):
     """min(height, rows) channels at `vectors` vectors of positions."""
     if height == R0:
         if vectors == 3:
-            three0(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
+            three0(a, ao, b, bo, bstep, table, first, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
         elif vectors == 2:
-            two0(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
+            two0(a, ao, b, bo, bstep, table, first, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
         else:
-            one0(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
+            one0(a, ao, b, bo, bstep, table, first, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
     elif vectors == 3:
-        three1(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
+        three1(a, ao, b, bo, bstep, table, first, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
     elif vectors == 2:
-        two1(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
+        two1(a, ao, b, bo, bstep, table, first, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
     else:
-        one1(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
+        one1(a, ao, b, bo, bstep, table, first, kb, c, co, ldc, cstep, rows, columns, fewer, bias, j, relu)
 
 
 @inner
@@ -59,20 +59,32 @@ def group_size(s):
 
 
 @inner
-def pack_task(chunk, w, taps, s, packed):
-    """packed[group, i * K + k * height + r] = w[group, i + r, c, t], k = c * taps + t: tile number `chunk`, which starts at channel i."""
-    K, tiles = s.C * s.taps, (s.M + R0 - 1) // R0
-    group, i = chunk // tiles, chunk % tiles * R0
-    height, to = tile_height(s.M - i), group * group_size(s) + i * K
-    if s.wc == s.taps and s.wm == K:                                    # the forward pass: rows of weights as they lie
-        pack_tile(w, group * s.wg + i * K, 0, K, packed, to, height, min(height, s.M - i), K, 0)
-        return
+def pack_one_by_one(w, taps, first, stop, group, i, height, s, packed, to):
+    """packed[to + k * height + r] = w[group, i + r, c, t], k = c * (stop - first) + t - first, for r < height and taps from `first` on."""
     for c in range(s.C):
-        for t in range(s.taps):
-            at = group * s.wg + c * s.wc + taps[t, 3]
+        for t in range(first, stop):
+            at = group * s.wg + c * s.wc + taps[t, -1]
             for r in range(height):
                 packed[to + r] = w[at + min(i + r, s.M - 1) * s.wm]
             to += height
+
+
+@inner
+def pack_channels(w, taps, first, stop, group, i, s, packed, to):
+    """The same for the tile that starts at channel i; in the forward pass by rows of weights, which lie as they are wanted."""
+    K, height = s.C * (stop - first), tile_height(s.M - i)
+    if s.wc == stop - first and s.wm == K:
+        pack_tile(w, group * s.wg + i * K, 0, K, packed, to, height, min(height, s.M - i), K, 0)
+    else:
+        pack_one_by_one(w, taps, first, stop, group, i, height, s, packed, to)
+
+
+@inner
+def pack_task(chunk, w, taps, s, packed):
+    """packed[group, i * K + k * height + r] = w[group, i + r, c, t], k = c * taps + t: tile number `chunk`, which starts at channel i."""
+    tiles = (s.M + R0 - 1) // R0
+    group, i = chunk // tiles, chunk % tiles * R0
+    pack_channels(w, taps, 0, s.taps, group, i, s, packed, group * group_size(s) + i * s.C * s.taps)
 
 
 @inner
@@ -188,7 +200,7 @@ def conv_task(chunk, x, packed, table, phases, bias, out, relu, s):
         for m in range(first, stop, R0):
             height, at = tile_height(s.M - m), group * group_size(s) + m * K
             to = start + m * area if in_line else 0
-            tile(height, vectors, packed, at, piece, i * s.wide + j, bstep, table, K, target, to, line, cstep, s.M - m, columns, fewer,
+            tile(height, vectors, packed, at, piece, i * s.wide + j, bstep, table, 0, K, target, to, line, cstep, s.M - m, columns, fewer,
                  bias, group * s.M + m, relu)
             if not in_line:
                 scatter(room, columns, min(height, s.M - m), i * s.wide + j, rows, cols, s, out, corner + m * area)

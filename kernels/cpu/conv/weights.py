@@ -2,9 +2,9 @@
 
     dw[m, c, t] = sum over pictures and positions of  g[m, i, j] x[c, i sy + dy[t], j sx + dx[t]]
 
-Positions are numbered along the rows of a padded piece of the input, as in direct.py, and are the inner dimension of a product that
-packed.py's tiles compute. A piece of the input is turned so that the channels of a pixel are neighbours, and of the gradient so
-that the channels of a tile are; then for each tap both operands are read where they lie, one pixel after the other. With fewer input
+Positions are the inner dimension of a product that packed.py's tiles compute. A piece of the input is turned so that the channels of a
+pixel are neighbours, and of the gradient so that the channels of a tile are; then for each tap both operands are read where they lie,
+a table saying which pixel belongs to a position. Small pieces are multiplied together. With fewer input
 channels than a vector holds it is the other way round: the taps of all channels make the rows of a tile, the channels of the
 gradient its columns. The pieces are summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
 
@@ -19,14 +19,15 @@ from kernels.cpu.matmul.packed import H0, H1, VECTORS, padded, product, tile_hei
 from kernels.jit import inner, jit, parallel_for
 
 PARTS = 8
+POSITIONS = 200     # small pieces make one product together until they have so many: a tile of the result is loaded and stored less often
 
 
 @inner
-def turn_row(x, at, plane, step, channels, count, out, to):
-    """out[to + j * channels + c] = x[at + c * plane + j * step], j < count. May write a vector's width of pixels more."""
+def turn_row(x, at, plane, channels, count, out, to):
+    """out[to + j * channels + c] = x[at + c * plane + j], j < count. May write a vector's width of pixels more."""
     L = simd.lanes(x)
     whole = channels // L * L
-    if step == 1 and at + (whole - 1) * plane + (count + L - 1) // L * L <= x.size:      # squares of L pixels by L channels, by shuffles
+    if at + (whole - 1) * plane + (count + L - 1) // L * L <= x.size:                    # squares of L pixels by L channels, by shuffles
         for c in range(0, whole, L):
             for j in range(0, count, L):
                 transpose_square(x, at + c * plane + j, plane, out, to + j * channels + c, channels, L - 1)
@@ -34,25 +35,24 @@ def turn_row(x, at, plane, step, channels, count, out, to):
         whole = 0
     for c in range(whole, channels):
         for j in range(count):
-            out[np.uint64(to + j * channels + c)] = x[np.uint64(at + c * plane + j * step)]
+            out[np.uint64(to + j * channels + c)] = x[np.uint64(at + c * plane + j)]
 
 
 @inner
-def turn_input(x, at, phases, s, i0, j0, out):
-    """out[phase, y, x, c]: the input from position (i0, j0) on of the C channels that begin at x[at], zero outside the picture."""
-    for p in range(s.phases):
-        left, top = j0 * s.sx + phases[p, 1] + s.dx, i0 * s.sy + phases[p, 0] + s.dy
-        before, after = inside(left, s.sx, s.W, s.wide)
-        above, below = inside(top, s.sy, s.H, s.high)
-        line = s.wide * s.C
-        plane = p * s.high * line
-        clear(out, plane, plane + above * line)
-        for i in range(above, below):
-            to = plane + i * line
-            clear(out, to, to + before * s.C)
-            turn_row(x, at + (top + i * s.sy) * s.W + left + before * s.sx, s.H * s.W, s.sx, s.C, after - before, out, to + before * s.C)
-            clear(out, to + after * s.C, to + line)
-        clear(out, plane + below * line, plane + s.high * line)
+def turn_input(x, at, s, i0, j0, high, wide, out, start):
+    """out[start + (y * wide + x) * C + c]: high x wide pixels from position (i0, j0) on of the C channels that begin at x[at], zero outside
+    the picture."""
+    left, top = j0 * s.sx + s.dx, i0 * s.sy + s.dy
+    before, after = inside(left, 1, s.W, wide)
+    above, below = inside(top, 1, s.H, high)
+    line = wide * s.C
+    clear(out, start, start + above * line)
+    for i in range(above, below):
+        to = start + i * line
+        clear(out, to, to + before * s.C)
+        turn_row(x, at + (top + i) * s.W + left + before, s.H * s.W, s.C, after - before, out, to + before * s.C)
+        clear(out, to + after * s.C, to + line)
+    clear(out, start + below * line, start + high * line)
 
 
 @inner
@@ -74,67 +74,74 @@ def turn_tile(x, at, line, height, rows, count, out, to):
 
 
 @inner
-def turn_gradient(g, at, s, M, rows, cols, out):
-    """out[m * rows * wide + (i * wide + j) * height + r] = g[m + r, i, j] for each tile that starts at channel m of M; 0 beyond a row's
-    end."""
-    m = 0
+def turn_gradient(g, at, s, M, rows, cols, area, out, to):
+    """out[to + m * area + (i * cols + j) * height + r] = g[m + r, i, j] for each tile that starts at channel m of M."""
+    m, plane = 0, s.oH * s.oW
+    lines, count = (1, rows * cols) if cols == s.oW else (rows, cols)
     while m < M:
         height = tile_height(M - m)
-        for i in range(rows):
-            to = (m * rows + i * height) * s.wide
-            turn_tile(g, at + m * s.oH * s.oW + i * s.oW, s.oH * s.oW, height, min(height, M - m), cols, out, to)
-            clear(out, to + cols * height, to + s.wide * height)
+        for i in range(lines):
+            turn_tile(g, at + m * plane + i * s.oW, plane, height, min(height, M - m), count, out, m * area + (to + i * cols) * height)
         m += height
 
 
 @inner
-def add_products(turned, M, positions, area, pixels, at, channels, out, to, none):
-    """out[to + m * channels + c] += sum over positions q of  turned[m, q] pixels[at + q * channels + c]."""
+def add_products(turned, M, positions, area, pixels, at, line, channels, out, to, none):
+    """out[to + m * channels + c] += sum over positions q of  turned[m, q] pixels[at + q * line + c]; line may be a table of places."""
     wide, m = VECTORS * simd.lanes(turned), 0
     while m < M:
         height = tile_height(M - m)
         for c in range(0, channels, wide):
             columns = min(wide, channels - c)
-            product(height, turned, m * area, pixels, at + c, channels, out, to + m * channels + c, channels, positions, M - m, columns,
+            product(height, turned, m * area, pixels, at + c, line, out, to + m * channels + c, channels, positions, M - m, columns,
                     True, none, 0, False)
         m += height
 
 
 @inner
 def place(item, s):
-    """(picture, first row, first column, rows, columns, positions) of a piece."""
+    """(picture, first row, first column, rows, columns) of a piece."""
     across, down = (s.J + s.cols - 1) // s.cols, (s.I + s.rows - 1) // s.rows
     n, piece = item // (across * down), item % (across * down)
     i0, j0 = piece // across * s.rows, piece % across * s.cols
-    rows, cols = min(s.rows, s.I - i0), min(s.cols, s.J - j0)
-    return n, i0, j0, rows, cols, (rows - 1) * s.wide + cols
+    return n, i0, j0, min(s.rows, s.I - i0), min(s.cols, s.J - j0)
 
 
 @inner
-def weights_task(chunk, x, g, taps, phases, partial, parts, pieces, split, s):
-    """The pieces of one part, one after the other, for some channels of the gradient in one group."""
+def weights_task(chunk, x, g, taps, phases, partial, parts, pieces, together, split, s):
+    """The pieces of one part, some together, for some channels of the gradient in one group. They follow each other in the rows of
+    one product; `table` holds the place of each position's pixel."""
     chunk, share, tiles = chunk // split, chunk % split, (s.M + H0 - 1) // H0
     first, stop = share * tiles // split * H0, min(s.M, (share + 1) * tiles // split * H0)
-    group, part, L, area = chunk // parts, chunk % parts, simd.lanes(x), s.oH * s.oW
+    group, part, L, plane = chunk // parts, chunk % parts, simd.lanes(x), s.oH * s.oW
     own = partial[chunk * s.M * s.C * s.taps:(chunk + 1) * s.M * s.C * s.taps]
     for t in range(s.taps):
         own[(t * s.M + first) * s.C:(t * s.M + stop) * s.C] = 0
-    pixels = np.empty(s.C * s.phases * s.high * s.wide + (VECTORS + s.C) * L, x.dtype)               # whole vectors are written and read
-    turned, none = np.empty(padded(s.M) * s.rows * s.wide + (L + 1) * H0, x.dtype), np.empty(0, x.dtype)
-    for item in range(part * pieces // parts, (part + 1) * pieces // parts):
-        n, i0, j0, rows, cols, positions = place(item, s)
-        picture = n * s.groups + group
-        turn_gradient(g, (picture * s.M + first) * area + i0 * s.oW + j0, s, stop - first, rows, cols, turned)
-        turn_input(x, picture * s.C * s.H * s.W, phases, s, i0, j0, pixels)
+    high, wide = s.high * s.sy, s.wide * s.sx
+    size, area = s.C * high * wide, together * s.rows * s.cols + 2 * L              # turning writes some positions more
+    pixels = np.empty(together * size + (VECTORS + s.C) * L, x.dtype)                                # whole vectors are written and read
+    turned, table, none = np.empty(padded(s.M) * area + (L + 1) * H0, x.dtype), np.empty(area, np.int64), np.empty(0, x.dtype)
+    end = (part + 1) * pieces // parts
+    for start in range(part * pieces // parts, end, together):
+        positions = 0
+        for item in range(start, min(end, start + together)):
+            n, i0, j0, rows, cols = place(item, s)
+            picture, at = n * s.groups + group, (item - start) * size
+            turn_gradient(g, (picture * s.M + first) * plane + i0 * s.oW + j0, s, stop - first, rows, cols, area, turned, positions)
+            turn_input(x, picture * s.C * s.H * s.W, s, i0, j0, high, wide, pixels, at)
+            for q in range(rows * cols):
+                table[positions + q] = at + (q // cols * s.sy * wide + q % cols * s.sx) * s.C
+            positions += rows * cols
         for t in range(s.taps):
-            start = ((taps[t, 0] * s.high + taps[t, 1]) * s.wide + taps[t, 2]) * s.C
-            add_products(turned, stop - first, positions, rows * s.wide, pixels, start, s.C, own, (t * s.M + first) * s.C, none)
+            row, column = taps[t, 1] * s.sy + phases[taps[t, 0], 0], taps[t, 2] * s.sx + phases[taps[t, 0], 1]
+            corner = (row * wide + column) * s.C
+            add_products(turned, stop - first, positions, area, pixels, corner, table, s.C, own, (t * s.M + first) * s.C, none)
 
 
 @jit
-def weights_kernel(x, g, taps, phases, partial, parts, pieces, split, s, threads):
-    """partial (groups, parts, taps, M, C): the sums of the parts; `s` describes the forward pass."""
-    parallel_for(weights_task, s.groups * parts * split, threads, (x, g, taps, phases, partial, parts, pieces, split, s))
+def weights_kernel(x, g, taps, phases, partial, parts, pieces, together, split, s, threads):
+    """partial (groups, parts, taps, M, C): the sums of the parts; `s` describes the forward pass, `together` pieces make a product."""
+    parallel_for(weights_task, s.groups * parts * split, threads, (x, g, taps, phases, partial, parts, pieces, together, split, s))
 
 
 @inner
@@ -147,8 +154,8 @@ def few_task(chunk, x, g, taps, phases, partial, parts, pieces, s):
     room, turned = np.empty(lines + K * area + L, x.dtype), np.empty(padded(K) * area + (L + 1) * H0, x.dtype)
     pixels, none = np.empty(area * s.M + (VECTORS + s.M) * L, x.dtype), np.empty(0, x.dtype)
     for item in range(part * pieces // parts, (part + 1) * pieces // parts):
-        n, i0, j0, rows, cols, positions = place(item, s)
-        picture = n * s.groups + group
+        n, i0, j0, rows, cols = place(item, s)
+        picture, positions = n * s.groups + group, (rows - 1) * s.wide + cols
         copy_piece(x, picture * s.C * s.H * s.W, phases, s, i0, j0, room)
         for k in range(K):
             c, t = k // s.taps, k % s.taps
@@ -160,9 +167,9 @@ def few_task(chunk, x, g, taps, phases, partial, parts, pieces, s):
             turn_tile(room, lines + k * positions, positions, height, min(height, K - k), positions, turned, k * positions)
             k += height
         for i in range(rows):
-            turn_row(g, (picture * s.M * s.oH + i0 + i) * s.oW + j0, s.oH * s.oW, 1, s.M, cols, pixels, i * s.wide * s.M)
+            turn_row(g, (picture * s.M * s.oH + i0 + i) * s.oW + j0, s.oH * s.oW, s.M, cols, pixels, i * s.wide * s.M)
             clear(pixels, (i * s.wide + cols) * s.M, (i + 1) * s.wide * s.M)
-        add_products(turned, K, positions, positions, pixels, 0, s.M, own, 0, none)
+        add_products(turned, K, positions, positions, pixels, 0, s.M, s.M, own, 0, none)
 
 
 @jit

@@ -69,6 +69,7 @@ def product(rows, vectors):
 
     C[r, :] (+)= sum_k a[ao + r * ra + k * ka] * b[bo + k * ldb + (0 .. width - 1)], r < rows, width = vectors * lanes
 
+    ldb may be a table instead, whose number k says where row k of B begins: at b[bo + ldb[k]].
     ra and ka are 1 and `rows` in packed A; constants cost nothing. Each step loads `vectors` vectors of B, broadcasts `rows` numbers
     of A and does rows * vectors fused multiply-adds. Only the first `used` rows and `columns` columns are written. `add` adds to
     what is in C. Then bias[j + column] is added, unless bias is empty, and with `relu` numbers below 0 become 0: all of it while
@@ -82,7 +83,8 @@ def product(rows, vectors):
         def codegen(context, builder, signature, args):
             A, B, C = (_data(context, builder, signature, args, i) for i in (0, 4, 7))
             ao, ra, ka, bo, ldb, co, ldc, kb, used, columns, add, j, relu = (args[i] for i in (1, 2, 3, 5, 6, 8, 9, 10, 11, 12, 13, 15, 16))
-            total = _accumulate(builder, builder.gep(A, [ao]), ra, ka, builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors)
+            table = _data(context, builder, signature, args, 6) if isinstance(signature.args[6], types.Array) else None
+            total = _accumulate(builder, builder.gep(A, [ao]), ra, ka, builder.gep(B, [bo]), ldb, kb, vector, suffix, rows, vectors, table)
             masks = [_first_lanes(builder, columns, v * L, L) for v in range(vectors)]
             extra = cgutils.create_struct_proxy(signature.args[14])(context, builder, args[14])
             given = builder.icmp_signed(">", extra.nitems, I64(0))
@@ -97,33 +99,34 @@ def product(rows, vectors):
 
 
 def table_product(rows, vectors):
-    """tile(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu): a tile of C in registers, the
+    """tile(a, ao, b, bo, bstep, table, to, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu): a tile of C in registers, the
     vectors of B being where a table says.
 
-    C[r, v] = bias[j + r] + sum_k a[ao + k * rows + r] * b[bo + table[k] + v * bstep + (0 .. lanes - 1)], r < rows, v < vectors
+    C[r, v] = bias[j + r] + sum_k a[ao + k * rows + r] * b[bo + table[to + k] + v * bstep + (0 .. lanes - 1)], r < rows, v < vectors
 
     What convolutions are made of: a vector is a run of pixels in a picture. Vector v of row r belongs at c[co + r * ldc + v * cstep],
     of which the first columns - v * fewer numbers are written. Otherwise as `product`, but a bias belongs to a row.
     """
     @intrinsic
-    def tile(typing_context, a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu):
+    def tile(typing_context, a, ao, b, bo, bstep, table, to, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu):
         vector, suffix = _vector(a)
         L = vector.count
 
         def codegen(context, builder, signature, args):
-            A, B, T, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5, 7))
-            ao, bo, bstep, kb, co, ldc, cstep, used, columns, fewer, j, relu = (args[i] for i in (1, 3, 4, 6, 8, 9, 10, 11, 12, 13, 15, 16))
+            A, B, T, C = (_data(context, builder, signature, args, i) for i in (0, 2, 5, 8))
+            ao, bo, bstep, to, kb = (args[i] for i in (1, 3, 4, 6, 7))
+            co, ldc, cstep, used, columns, fewer, j, relu = (args[i] for i in (9, 10, 11, 12, 13, 14, 16, 17))
             total = _accumulate(builder, builder.gep(A, [ao]), I64(1), I64(rows), builder.gep(B, [bo]), None, kb, vector, suffix, rows,
-                                vectors, T, bstep)
+                                vectors, builder.gep(T, [to]), bstep)
             masks = [_first_lanes(builder, builder.sub(columns, builder.mul(fewer, I64(v))), 0, L) for v in range(vectors)]
-            extra = cgutils.create_struct_proxy(signature.args[14])(context, builder, args[14])
+            extra = cgutils.create_struct_proxy(signature.args[15])(context, builder, args[15])
             given = builder.icmp_signed(">", extra.nitems, I64(0))
             lowest = builder.select(relu, ir.Constant(vector, [0.0] * L), ir.Constant(vector, [-math.inf] * L))
             shift = _row_bias(builder, extra.data, j, given, used, rows, vector)
             _store(builder, total, builder.gep(C, [co]), ldc, used, masks, None, lambda r, v: shift[r], lowest, vector, suffix, cstep)
             return context.get_dummy_value()
 
-        return types.void(a, ao, b, bo, bstep, table, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu), codegen
+        return types.void(a, ao, b, bo, bstep, table, to, kb, c, co, ldc, cstep, used, columns, fewer, bias, j, relu), codegen
 
     return tile
 
@@ -337,3 +340,50 @@ def transpose(rows=None):
         return types.void(x, xo, ldx, y, yo, ldy, last), codegen
 
     return block
+
+
+def sandwich(matrix):
+    """transform(x, xo, row, column, y, yo, yrow, ycolumn, relu): Y = P D P^T, P being the constant `matrix` and D one of vectors.
+
+    D[i, j] = x[xo + i * row + j * column + (0 .. lanes - 1)], and likewise Y in y. With `relu` numbers below 0 become 0. Factors of 0
+    and 1 cost nothing: what Winograd's convolution is made of.
+    """
+    @intrinsic
+    def transform(typing_context, x, xo, row, column, y, yo, yrow, ycolumn, relu):
+        vector, _ = _vector(x)
+
+        def codegen(context, builder, signature, args):
+            def line(base, start, *steps):
+                at = start
+                for step, i in steps:
+                    at = builder.add(at, builder.mul(step, I64(i)))
+                return builder.bitcast(builder.gep(_data(context, builder, signature, args, base), [at]), vector.as_pointer())
+
+            size = range(len(matrix[0]))
+            middle = [[builder.load(line(0, args[1], (args[2], i), (args[3], j)), align=4) for j in size] for i in size]
+            for _ in range(2):                            # P times the columns, turned; and once more
+                middle = [[_combine(builder, factors, column, vector) for factors in matrix] for column in zip(*middle, strict=True)]
+            zero = ir.Constant(vector, [0.0] * vector.count)
+            for i, vectors in enumerate(middle):
+                for j, value in enumerate(vectors):
+                    below = builder.and_(_broadcast(builder, args[8], ir.VectorType(ir.IntType(1), vector.count)),
+                                         builder.fcmp_ordered("<", value, zero))
+                    builder.store(builder.select(below, zero, value), line(4, args[5], (args[6], i), (args[7], j)), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, xo, row, column, y, yo, yrow, ycolumn, relu), codegen
+
+    return transform
+
+
+def _combine(builder, factors, vectors, vector):
+    """The sum of factor * vector."""
+    total = None
+    for factor, value in zip(factors, vectors, strict=True):
+        if abs(factor) not in (0, 1):
+            value = builder.fmul(value, ir.Constant(vector, [abs(float(factor))] * vector.count))
+        if factor and total is None:
+            total = value if factor > 0 else builder.fneg(value)
+        elif factor:
+            total = builder.fadd(total, value) if factor > 0 else builder.fsub(total, value)
+    return total
