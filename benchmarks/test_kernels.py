@@ -12,11 +12,18 @@ import kernels
 from kernels import jit
 from kernels.cpu.conv import ladder as conv_ladder
 from kernels.cpu.matmul import ladder
+from kernels.cpu.rbm import ladder as rbm_ladder
 
 RUNGS = {"naive": ladder.naive, "by_rows": ladder.by_rows, "blocked": ladder.blocked, "four_steps": ladder.four_steps,
          "packed": lambda a, b, c: kernels.matmul(a, b, out=c)}
 CONV_RUNGS = {"naive": conv_ladder.naive, "by_rows": conv_ladder.by_rows, "im2col": conv_ladder.im2col,
               "direct": lambda x, w, y: np.copyto(y, kernels.conv(x, w, padding=(w.shape[2] // 2,) * 2))}
+SEED = (1, 2)                                                            # and offset of the draws
+RBM_RUNGS = {"naive": lambda v, w, b, u: rbm_ladder.naive(v, w, b, u, np.empty_like(u)),
+             "rows_of_ones": lambda v, w, b, u: rbm_ladder.rows_of_ones(v, w, b, u, np.empty_like(u)),
+             "product_and_draw": lambda v, w, b, u: rbm_ladder.product_and_draw(v, w, b, *SEED),
+             "fused": lambda v, w, b, u: rbm_ladder.fused(v, w, b, *SEED),
+             "tables": lambda v, w, b, u: kernels.rbm_sample(v, w, b, *SEED)}
 
 
 @pytest.fixture
@@ -68,3 +75,18 @@ def test_conv(benchmark, one_thread, rung, shape):
     benchmark(function, x, w, y)
     if benchmark.stats:
         benchmark.extra_info["GFLOP/s"] = round(2e-9 * 9 * C * y.size / benchmark.stats.stats.median, 1)
+
+
+@pytest.mark.parametrize("rung", RBM_RUNGS)
+def test_half_step(benchmark, one_thread, rung):
+    """100 x 784 binary states to draws of 500 hidden units; GFLOP/s as if all products were made."""
+    rng = np.random.default_rng(0)
+    v, w = (rng.random((100, 784)) < 0.5).astype(np.float32), rng.normal(0, 0.01, (784, 500)).astype(np.float32)
+    b = np.zeros(500, np.float32)
+    u = kernels.uniform(*SEED, (100, 500), np.dtype(np.float32))
+    function = RBM_RUNGS[rung]
+    assert abs(float(np.mean(function(v, w, b, u))) - 0.5) < 0.02
+    benchmark.group = "half step 100 x 784 x 500"
+    benchmark(function, v, w, b, u)
+    if benchmark.stats:
+        benchmark.extra_info["GFLOP/s"] = round(2e-9 * 100 * 784 * 500 / benchmark.stats.stats.median, 1)

@@ -125,6 +125,28 @@ print('equal')
     assert python(code, SCRATCHNN_SIMD=simd) == ["equal"]
 
 
+@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon"])
+def test_gibbs_steps_of_every_tile_shape(simd):
+    """The same for the tables of sums of a Gibbs step and of its statistics."""
+    code = """
+import numpy as np, kernels
+from kernels import reference
+rng = np.random.default_rng(0)
+for dtype, bound in ((np.float32, 1e-4), (np.float64, 1e-12)):
+    for M, K, N in ((12, 5, 7), (29, 130, 33), (60, 100, 130)):
+        v, h = ((rng.random(shape) < 0.5).astype(dtype) for shape in ((M, K), (M, N)))
+        w, b = rng.standard_normal((K, N)).astype(dtype), rng.standard_normal(N).astype(dtype)
+        for weights in (w, w.T.copy().T):
+            for name in ('rbm_inputs', 'rbm_probabilities'):
+                ours, theirs = (getattr(wing, name)(v, weights, b, 0.5) for wing in (kernels, reference))
+                assert np.allclose(ours, theirs, atol=bound), (name, M, K, N, dtype)
+            assert (kernels.rbm_sample(v, weights, b, 1, 2) == reference.rbm_sample(v, weights, b, 1, 2)).all()
+        assert np.allclose(kernels.rbm_statistics(v, h, v[3:], h[3:]), reference.rbm_statistics(v, h, v[3:], h[3:]), atol=bound)
+print('equal')
+"""
+    assert python(code, SCRATCHNN_SIMD=simd) == ["equal"]
+
+
 def test_the_reference_wing_runs_a_whole_step():
     reference, cpu = python(STEP, SCRATCHNN_KERNELS="reference"), python(STEP)
     assert abs(float.fromhex(reference[0]) - float.fromhex(cpu[0])) < 1e-5

@@ -6,9 +6,7 @@ beside the fast one, gibbs.py: there only the sums of four rows that a table hol
 
 import math
 
-import numpy as np
-
-import kernels.cpu.elementwise as elementwise
+from kernels.cpu.elementwise import sigmoid
 from kernels.cpu.matmul import matmul
 from kernels.cpu.random import bernoulli
 from kernels.jit import jit
@@ -23,6 +21,7 @@ def naive(v, w, b, u, h):
             for i in range(v.shape[1]):
                 total += v[n, i] * w[i, j]
             h[n, j] = u[n, j] < 1 / (1 + math.exp(-total))
+    return h
 
 
 @jit
@@ -40,13 +39,14 @@ def rows_of_ones(v, w, b, u, h):
                     total[j] += row[j]
         for j in range(total.size):
             h[n, j] = u[n, j] < 1 / (1 + math.exp(-total[j]))
+    return h
 
 
 def product_and_draw(v, w, b, seed, offset):
     """One fast product for all examples, then a pass for the sigmoid and one for the draw: what libraries of tensors do."""
-    return bernoulli(seed, offset, elementwise.sigmoid(matmul(v, w, bias=b)))
+    return bernoulli(seed, offset, sigmoid(matmul(v, w, bias=b)))
 
 
 def fused(v, w, b, seed, offset):
     """The product's epilogue makes the sigmoid while a panel is in the cache; the draw is a pass of its own."""
-    return bernoulli(seed, offset, matmul(v, w, bias=b, activation="sigmoid", out=np.empty((len(v), w.shape[1]), w.dtype)))
+    return bernoulli(seed, offset, matmul(v, w, bias=b, activation="sigmoid"))
