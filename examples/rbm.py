@@ -139,10 +139,12 @@ def likelihood(args, rbm, v, base):
 
 
 def draw(run, visible, rbm, cd, train, test):
-    curves = {"reconstruction error": ("reconstruction",), "free energy, test less train": ("free_energy_gap",),
-              "log p by AIS, nats": ("train_log_p", "log_p"), "pseudo-log-likelihood, nats": ("pseudo_log_p",)}
-    pictures.curves(run.out / "curves.png", {title: lines for title, names in curves.items()
-                                             if (lines := {name: run.history(name) for name in names if len(run.history(name)[0])})})
+    panels = {"reconstruction error": {"train": "reconstruction"}, "free energy, test less train": {"gap": "free_energy_gap"},
+              "log p by AIS, nats": {"train": "train_log_p", "test": "log_p"}, "pseudo-log-likelihood, nats": {"test": "pseudo_log_p"}}
+    if not isinstance(visible, Binary):
+        del panels["pseudo-log-likelihood, nats"]
+    pictures.curves(run.out / "curves.png", {title: {label: run.history(name) for label, name in lines.items()}
+                                             for title, lines in panels.items()}, log=False)
     v = cd.state.get("chains", visible.states(test, rbm))                        # persistent chains, or test examples
     v = rbm.gibbs(np.resize(v[0] if v.ndim == 3 else v, (1000, v.shape[-1])), 1000)
     (draw_pictures if isinstance(visible, Binary) else draw_rows)(run, visible, rbm, v, train, test)

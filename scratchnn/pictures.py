@@ -76,9 +76,11 @@ def animation(path: str | Path, images: np.ndarray, columns: int, milliseconds: 
     N, *shape = images.shape[1:]
     if N % columns:
         raise ValueError(f"{N} pictures do not fill rows of {columns}")
-    zoom = max(1, round(560 / (columns * shape[2])))
-    sheets = [_sheet(moment.reshape(-1, columns, *shape)) for moment in images]
-    frames = [Image.fromarray(np.rint(255 * sheet).astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1)).quantize(64) for sheet in sheets]
+    zoom = max(1, round(480 / (columns * shape[2])))
+    sheets = (_sheet(moment.reshape(-1, columns, *shape)).repeat(zoom, 0).repeat(zoom, 1) for moment in images)
+    frames = [Image.fromarray(np.rint(255 * sheet).astype(np.uint8)) for sheet in sheets]
+    palette = frames[0].quantize(64)
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
 
