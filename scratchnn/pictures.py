@@ -11,6 +11,7 @@ Curve = tuple[np.ndarray, np.ndarray]   # steps, values
 
 INK, RED, GREY = "#20304a", "#c8442f", "#8a93a3"
 PALETTE = ("#2f6db3", "#c8442f", "#3a9a6b", "#d99a2b", "#7a5aa6", "#5b6472")
+LINE, UNKNOWN = (0.84, 0.86, 0.89), (0.98, 0.91, 0.76)      # between pictures; pixels that are not known
 STYLE = {"font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
          "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10, "axes.titlelocation": "left", "figure.titlesize": 12,
          "figure.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False, "savefig.dpi": 150,
@@ -51,10 +52,65 @@ def image_grid(path: str | Path, images: np.ndarray, captions: Sequence[str] = (
         for axes in cells:
             axes.set_axis_off()
         for axes, image in zip(cells, images, strict=False):
-            pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-            axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+            axes.imshow(_colours(image), interpolation="nearest")
         for axes, caption in zip(cells, captions, strict=False):
             axes.text(0.5, -0.06, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8, linespacing=1.25)
+
+
+def image_table(path: str | Path, images: np.ndarray, rows: Sequence[str] = (), columns: Sequence[str] = (), title: str = "") -> None:
+    """Pictures (rows, columns, C, H, W) in 0..1, C being 1 or 3, NaN where nothing is known, with names for rows and columns."""
+    R, K, _, H, W = images.shape
+    size = max(0.26, min(0.62, 9 / K))                                         # inches of a picture's width
+    with _figure(path, (size * K + (1.0 if len(rows) else 0.2), size * H / W * R + 0.6), title) as figure:
+        axes = figure.subplots()
+        axes.imshow(_sheet(images), interpolation="nearest")
+        axes.set_xticks(np.arange(K) * (W + 1) + 0.5 * (W + 1), columns or [""] * K)
+        axes.set_yticks(np.arange(R) * (H + 1) + 0.5 * (H + 1), rows or [""] * R)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
+
+
+def animation(path: str | Path, images: np.ndarray, columns: int, milliseconds: int = 80) -> None:
+    """A GIF that runs for ever: images (time, N, C, H, W) in 0..1, each moment a table of N pictures in rows of `columns`."""
+    from PIL import Image
+    N, *shape = images.shape[1:]
+    if N % columns:
+        raise ValueError(f"{N} pictures do not fill rows of {columns}")
+    zoom = max(1, round(480 / (columns * shape[2])))
+    sheets = (_sheet(moment.reshape(-1, columns, *shape)).repeat(zoom, 0).repeat(zoom, 1) for moment in images)
+    frames = [Image.fromarray(np.rint(255 * sheet).astype(np.uint8)) for sheet in sheets]
+    palette = frames[0].quantize(64)
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+
+
+def _sheet(images):
+    """(rows, columns, C, H, W) -> one picture (., ., 3) with lines of one pixel around each."""
+    R, K, _, H, W = images.shape
+    sheet = np.broadcast_to(np.array(LINE), (R * (H + 1) + 1, K * (W + 1) + 1, 3)).copy()
+    for row in range(R):
+        for column in range(K):
+            sheet[row * (H + 1) + 1:(row + 1) * (H + 1), column * (W + 1) + 1:(column + 1) * (W + 1)] = _colours(images[row, column])
+    return sheet
+
+
+def _colours(image):
+    """(C, H, W) -> (H, W, 3): of one channel, ink on paper; NaN in a colour that neither has."""
+    pixels = image.transpose(1, 2, 0).clip(0, 1)
+    pixels = np.repeat(1 - pixels, 3, 2) if len(image) == 1 else pixels
+    return np.where(np.isnan(pixels), np.array(UNKNOWN), pixels)
+
+
+def scatter(path: str | Path, points: Mapping[str, np.ndarray], title: str = "") -> None:
+    """Points (N, 2) in panels side by side, one for each name, all on the scale of the first."""
+    first, *_ = points.values()
+    low, high = first.min(0), first.max(0)
+    margin = 0.08 * (high - low).max()
+    with _figure(path, (3.6 * len(points), 3.6 * min(1.2, max(0.6, (high - low)[1] / (high - low)[0])) + 0.6), title) as figure:
+        for axes, (name, xy) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
+            axes.scatter(*xy.T, s=4, color=PALETTE[0], alpha=0.35, linewidths=0)
+            axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal", title=name)
 
 
 def filters(path: str | Path, weight: np.ndarray, shape: Sequence[int], title: str = "", columns: int = 12,

@@ -158,7 +158,7 @@ def optimizer_arguments(rng, floats, N, D, x, g):
             "rmsprop": [(params, grads, s, None, None, 0.1, 0.9, 1e-8, 0.01, 0.0),
                         (params, grads, s, buffers, small, 0.1, 0.9, 1e-8, 0.01, 0.9)],
             "adagrad": [(params, grads, s, 0.1, 0.01, 1e-10, 0.01, 4)],
-            "squared_norms": [(params,), ([],)], "scale": [(params, 0.5)]}
+            "lerp": [(params, grads, 0.3)], "squared_norms": [(params,), ([],)], "scale": [(params, 0.5)]}
 
 
 def rbm_arguments(rng, floats, N, D, x, g):

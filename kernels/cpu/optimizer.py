@@ -115,6 +115,26 @@ def sgd(params, grads, buffers, lr, momentum=0.0, dampening=0.0, weight_decay=0.
     _step("sgd", sgd_kernel, (params, grads, buffers), lr, momentum, fresh, kept, weight_decay, bool(nesterov))
 
 
+# ---- running means --------------------------------------------------------------------------------------------------
+
+@inner
+def lerp_task(chunk, table, sizes, firsts, model, weight):
+    place, start, size = locate(chunk, sizes, firsts)
+    p, q = part(table, 0, place, start, size, model), part(table, 1, place, start, size, model)
+    for i in range(p.size):
+        p[i] += weight * (q[i] - p[i])
+
+
+@jit.jit
+def lerp_kernel(table, sizes, firsts, model, weight, chunks, threads):
+    parallel_for(lerp_task, chunks, threads, (table, sizes, firsts, model, weight))
+
+
+def lerp(arrays, ends, weight):
+    """p += weight (q - p): each array a part of the way to its end, in place."""
+    _step("lerp", lerp_kernel, (arrays, ends), weight)
+
+
 # ---- Adam -----------------------------------------------------------------------------------------------------------
 
 @inner

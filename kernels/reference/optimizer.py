@@ -17,6 +17,12 @@ def sgd(params, grads, buffers, lr, momentum=0.0, dampening=0.0, weight_decay=0.
         p -= lr * d
 
 
+def lerp(arrays, ends, weight):
+    """p += weight (q - p)."""
+    for p, q in zip(arrays, ends, strict=True):
+        p += weight * (q - p)
+
+
 def adam(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, lr, beta1, beta2, eps, weight_decay, step, decoupled):
     """Adam (Kingma & Ba 2015) at step 1, 2, ...; AdamW (Loshchilov & Hutter 2019) if decoupled; AMSGrad with max_exp_avg_sqs."""
     for i, (p, g, m, v) in enumerate(zip(params, grads, exp_avgs, exp_avg_sqs, strict=True)):

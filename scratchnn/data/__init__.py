@@ -9,12 +9,12 @@ from scratchnn.data.glyphs import glyphs
 from scratchnn.data.images import digits, fashion_mnist, mnist
 from scratchnn.data.loader import DataLoader
 from scratchnn.data.sets import FILES, SETS, load
-from scratchnn.data.table import Table, csv_file
+from scratchnn.data.table import Table, csv_file, write_csv
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
 from scratchnn.data.toys import GRID_SIGMA, RING_SIGMA, grid, grid_centres, moons, ring, ring_centres, swiss_roll
 
 __all__ = [
     "FILES", "GRID_SIGMA", "RING_SIGMA", "SETS", "DataError", "DataLoader", "DataSet", "DownloadError", "Table", "Text", "array_file",
     "cifar10", "cifar10_subset", "csv_file", "digits", "fashion_mnist", "fetch", "glyphs", "grid", "grid_centres", "load", "mnist",
-    "moons", "picture_folder", "ptb", "python_docs", "ring", "ring_centres", "swiss_roll", "text_file", "tinyshakespeare",
+    "moons", "picture_folder", "ptb", "python_docs", "ring", "ring_centres", "swiss_roll", "text_file", "tinyshakespeare", "write_csv",
 ]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from scratchnn.data.dataset import LARGEST, DataError, DataSet, split
-from scratchnn.data.files import read_bytes
+from scratchnn.data.files import read_bytes, writing
 
 FILE_LIMIT = 1 << 27     # bytes; as text in Python, a table takes ten times the size of its file and more
 CATEGORIES = 256         # in a column; one with more different texts is a name or a sentence
@@ -164,6 +164,19 @@ def read_csv(path: str | Path, header: bool | None = None, delimiter: str | None
         raise DataError(f"{path}: two columns are called {next(name for name in names if names.count(name) > 1)!r}; if the first "
                         "line has no names, say header=no")
     return names, rows
+
+
+def write_csv(path: str | Path, columns: Mapping[str, Sequence]) -> None:
+    """A CSV file, in UTF-8, of columns of one length by their names: as `Table.inverse` gives them; NaN, which is missing, as nothing."""
+    values = [[_text_of(value) for value in np.asarray(column).tolist()] for column in columns.values()]
+    with writing(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([list(columns), *zip(*values, strict=True)])
+
+
+def _text_of(value):
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.0f}" if value.is_integer() else f"{value:.7g}"
 
 
 def _text(path, encoding):

@@ -42,13 +42,19 @@ class LogLikelihood(NamedTuple):
     each: np.ndarray
 
 
-def exact_log_partition(rbm: RBM) -> float:
-    """log Z by summing over all states of one layer: the hidden one, or the visible one if it is smaller and made of Bernoulli units.
-
-    ValueError if neither has at most 25 units (2^25 states take about a minute).
-    """
+def exact_units(rbm: RBM) -> int:
+    """The number of units whose states exact_log_partition sums over: hidden ones, or visible ones if these are fewer and all Bernoulli."""
     V, H = rbm.weight.shape
-    units, free_energy = (V, rbm.free_energy) if V < H and rbm._only_bernoulli else (H, rbm.hidden_free_energy)
+    return min(V, H) if rbm._only_bernoulli else H
+
+
+def exact_log_partition(rbm: RBM) -> float:
+    """log Z by summing over all states of the smaller layer, as `exact_units` says.
+
+    ValueError if it has more than 25 units (2^25 states take about a minute).
+    """
+    units = exact_units(rbm)
+    free_energy = rbm.hidden_free_energy if units == len(rbm.hidden_bias) else rbm.free_energy
     if units > EXACT_UNITS:
         raise ValueError(f"exact_log_partition sums over all states of at most {EXACT_UNITS} units, the smaller layer of {rbm} has "
                          f"{units}; ais() estimates log Z")
