@@ -49,16 +49,15 @@ class DBN(nn.Module):
         """What machine number `layer` learns from: draws of the hidden units of those below it, given the data; at layer 0 the data
         themselves. (N, V) -> (N, visible units of that machine); without a layer, the topmost hidden units."""
         v = self.rbms[0].check(v)
-        for rbm in self.rbms[:len(self) if layer is None else layer]:
+        for rbm in list(self)[:layer]:
             v = rbm.sample_hidden(v, generator)
         return v
 
-    def down(self, v: np.ndarray, generator: Generator | None = None) -> np.ndarray:
-        """From visible units of the top machine to means of the data: (N, V_top) -> (N, V). The layers between are drawn."""
-        below = self.rbms[:-1]
-        for rbm in below[:0:-1]:
-            v = rbm.sample_visible(v, generator)
-        return below[0].visible_mean(v) if len(below) else v
+    def down(self, h: np.ndarray, generator: Generator | None = None) -> np.ndarray:
+        """From the topmost hidden units to means of the data: (N, H_top) -> (N, V). The layers between are drawn."""
+        for rbm in list(self)[:0:-1]:
+            h = rbm.sample_visible(h, generator)
+        return self.rbms[0].visible_mean(h)
 
     def sample(self, count: int, steps: int = 1000, generator: Generator | None = None) -> np.ndarray:
         """Draws from the net, (count, V): so many steps of Gibbs sampling in the top machine, from hidden units at random, then down. The
@@ -67,14 +66,14 @@ class DBN(nn.Module):
         half = np.full((count, len(top.hidden_bias)), 0.5, top.weight.dtype)
         h = kernels.bernoulli(*generator.take(kernels.blocks(half.size)), half)
         v = top.gibbs(top.sample_visible(h, generator), steps, generator)
-        return self.down(v, generator) if len(self) > 1 else top.visible_mean(top.sample_hidden(v, generator))
+        return self.down(top.sample_hidden(v, generator), generator)
 
     def reconstruction(self, v: np.ndarray) -> np.ndarray:
         """What the topmost hidden units keep of the data, (N, V) -> (N, V): up and down with probabilities in place of draws."""
         v = self.rbms[0].check(v)
         for rbm in self.rbms:
             v = rbm.hidden_probabilities(v)
-        for rbm in self.rbms[::-1]:
+        for rbm in list(self)[::-1]:
             v = rbm.visible_mean(v)
         return v
 

@@ -26,7 +26,8 @@ class ClassRBM(RBM):
     """
 
     def __init__(self, visible: int | Sequence[Units], classes: int, hidden: int, generator: Generator | None = None):
-        super().__init__([*([Bernoulli(visible)] if isinstance(visible, int | np.integer) else visible), Softmax(classes)], hidden, generator)
+        units = [Bernoulli(visible)] if isinstance(visible, int | np.integer) else visible
+        super().__init__([*units, Softmax(classes)], hidden, generator)
         self.classes = classes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +37,8 @@ class ClassRBM(RBM):
         if x.ndim != 2 or x.shape[1] != D:
             raise ValueError(f"{self} classifies arrays (N, {D}), without columns of the class; got shape {x.shape}")
         if hasattr(self, "log_variance"):
-            x = x / ops.exp(self.log_variance[:D])
+            gaussian = np.concatenate([np.full(kind.size, kind.has_variance) for kind in self.units])[:D]
+            x = x * ops.exp(self.log_variance[:D] * -gaussian.astype(x.dtype))                   # other units' have no meaning
         inputs = x @ self.weight[:D] + self.hidden_bias                                          # (N, H)
         hidden = F.softplus(inputs.unsqueeze(1) + self.weight[D:].unsqueeze(0))                  # (N, classes, H)
         return hidden.sum(2) + self.visible_bias[D:]
@@ -44,7 +46,7 @@ class ClassRBM(RBM):
     def join(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Visible units for examples x (N, D) of the classes y (N,): (N, D + classes). ValueError if there is no such class."""
         y = np.asarray(y)
-        if len(x) != len(y) or y.ndim != 1 or (len(y) and not (0 <= y.min() and y.max() < self.classes)):
+        if len(x) != len(y) or y.ndim != 1 or (len(y) and (y.min() < 0 or y.max() >= self.classes)):
             raise ValueError(f"{self} takes a class from 0 to {self.classes - 1} for each example, got shapes {np.shape(x)} and {y.shape}, "
                              f"classes from {y.min(initial=0)} to {y.max(initial=0)}")
         return self.check(np.concatenate([x, np.eye(self.classes)[y]], 1))
