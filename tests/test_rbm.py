@@ -220,7 +220,7 @@ def test_tempered_chains_cross_between_modes():
     rbm.weight.array[:], rbm.visible_bias.array[:], rbm.hidden_bias.array[:] = 3, -7.5, -30
     pt = ParallelTempering(rbm, chains=50, betas=np.linspace(1, 0, 15), generator=Generator(1))
     pt.state["chains"][:] = 0
-    high = [pt.samples(None, None).mean() for _ in range(600)][200:]
+    high = [pt.exchange_and_sample().mean() for _ in range(600)][200:]
     assert 0.25 < np.mean(high) < 0.75
     assert (pt.state["swaps"][:, 0] > 0).all()
     assert rbm.gibbs(np.zeros((50, 20), np.float32), 300, Generator(1)).mean() < 0.02

@@ -49,15 +49,15 @@ class ContrastiveDivergence:
         dtype, (V, H) = rbm.weight.dtype, rbm.weight.shape
         self.state = {"hidden_mean": np.full(H, 0.5, dtype), "visible_mean": np.zeros(V, dtype), "steps": np.zeros(1, np.int64)}
 
-    def samples(self, v: np.ndarray, h: np.ndarray) -> np.ndarray:
-        """States of visible units that stand for the model, given the data v and a draw h of its hidden units."""
-        return self.rbm.gibbs(self.rbm.sample_visible(h, self.generator), self.k - 1, self.generator)
+    def phases(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(p(h = 1 | v) of the data v, states of visible units that stand for the model)."""
+        h, p = self.rbm.sample_hidden(v, self.generator, probabilities=True)
+        return p, self.rbm.gibbs(self.rbm.sample_visible(h, self.generator), self.k - 1, self.generator)
 
     def gradient(self, v: np.ndarray) -> None:
         """Put the negative gradient of a batch v (B, V) into `grad` of each parameter. Bernoulli data must be 0 or 1, or taken for it."""
         v = np.asarray(v, self.rbm.weight.dtype)
-        h, p = self.rbm.sample_hidden(v, self.generator, probabilities=True)
-        model = self.samples(v, h)
+        p, model = self.phases(v)
         self._set(v, p, model, self.rbm.hidden_probabilities(model))
 
     def _set(self, v, p, model, q):
@@ -129,9 +129,9 @@ class PersistentCD(ContrastiveDivergence):
         coins = kernels.bernoulli(*self.generator.take(kernels.blocks(count * shape[1])), np.full(shape, 0.5, dtype))
         return self.rbm.sample_visible(coins, self.generator)
 
-    def samples(self, v, h):
+    def phases(self, v):
         self.state["chains"] = self.rbm.gibbs(self.state["chains"], self.k, self.generator)
-        return self.state["chains"]
+        return self.rbm.hidden_probabilities(v), self.state["chains"]
 
 
 class ParallelTempering(PersistentCD):
@@ -154,7 +154,11 @@ class ParallelTempering(PersistentCD):
         self.state["chains"] = np.stack([self.state["chains"]] * len(self.betas))
         self.state["swaps"] = np.zeros((len(self.betas) - 1, 2), np.int64)                # exchanges made and tried, by pair
 
-    def samples(self, v, h):
+    def phases(self, v):
+        return self.rbm.hidden_probabilities(v), self.exchange_and_sample()
+
+    def exchange_and_sample(self) -> np.ndarray:
+        """k Gibbs steps of all chains and one round of exchanges: states of the chains at inverse temperature 1."""
         chains, hidden = self.state["chains"], []
         for states, beta in zip(chains, self.betas, strict=True):
             for _ in range(self.k):
