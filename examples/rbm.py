@@ -1,6 +1,20 @@
 """Learn what data look like with a restricted Boltzmann machine, without any back-propagation, and draw new ones from it.
 
-TODO
+Visible units (pixels, numbers, names) and hidden units that are 0 or 1 have one joint distribution, p(v, h) = exp(-E(v, h)) / Z. Given one
+layer the units of the other are independent, so that a Gibbs step draws a whole layer at once, and the weights learn from what units
+do together in data, less what they do together in samples of the machine: G. Hinton, "Training products of experts by minimizing
+contrastive divergence" (2002); T. Tieleman, "Training RBMs using approximations to the likelihood gradient" (2008).
+
+    python examples/rbm.py                                                               digits of 8x8 pixels, part of this library
+    python examples/rbm.py --data mnist --hidden 500 --epochs 100 --lr 0.05 0
+    python examples/rbm.py --data csv:FILE --batch-size 20 --lr 0.05 0                   a table: new rows, and missing cells filled in
+    python examples/rbm.py --data moons --hidden 20 --epochs 50 --method cd --k 1 10 --lr 0.1 0 --momentum 0.9
+
+Expected on digits: log_p=-22.22 to -22.16 (nats, seeds 0 to 4), log_p_raise=-22.4 to -22.2, after 5 s of training, in 13 s on two cores.
+Settings were chosen on 288 held-out training examples. Z is summed exactly for at most 25 hidden units, else estimated by
+annealed importance sampling, which flatters; RAISE errs on the other side (scratchnn/metrics/partition.py). Of numbers, log_p is
+the density of standardised ones. In the folder of --out: learning curves and weights; of pictures filters, chains, fantasies and
+completions; of tables and points samples.csv, and completed.csv, rows whose missing cells are drawn given the others.
 """
 
 import numpy as np
@@ -21,12 +35,12 @@ LATER = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)      # Gibbs steps after w
 
 
 def parse():
-    parser = arguments(__doc__, out="out/rbm", data=DATA, epochs=100, smoke={"epochs": 10, "hidden": 16})
+    parser = arguments(__doc__, out="out/rbm", data=DATA, epochs=300, smoke={"epochs": 10, "hidden": 16})
     parser.add_argument("--hidden", type=int, default=100, metavar="N", help="hidden units (default: 100)")
     parser.add_argument("--method", choices=("cd", "pcd", "pt"), default="pcd",
                         help="contrastive divergence, persistent chains, or parallel tempering (default: pcd)")
     parser.add_argument("--chains", type=int, default=100, metavar="N", help="of pcd and pt (default: 100)")
-    for name, kind, default, what in (("k", int, [1], "Gibbs steps in a step"), ("lr", float, [0.1, 0.0], "learning rate"),
+    for name, kind, default, what in (("k", int, [1, 5], "Gibbs steps in a step"), ("lr", float, [0.3, 0.0], "learning rate"),
                                       ("momentum", float, [0.5], "momentum")):
         parser.add_argument(f"--{name}", type=kind, nargs="+", default=default, metavar="X",
                             help=f"{what}: one value, or the first and the last of a straight line (default: {default})")
@@ -42,6 +56,9 @@ def parse():
     parser.add_argument("--ais-chains", type=int, default=100, metavar="N", help="chains of AIS (default: 100)")
     parser.add_argument("--raise-examples", type=int, default=100, metavar="N", help="test examples of RAISE (default: 100)")
     args = parser.parse_args()
+    for name in ("hidden", "k", "chains", "batch_size", "ais_steps", "ais_chains", "raise_examples"):
+        if np.min(vars(args)[name]) < 1:
+            parser.error(f"argument --{name.replace('_', '-')}: must be 1 or more, got {np.min(vars(args)[name])}")
     for name in ("k", "lr", "momentum"):
         if len(vars(args)[name]) > 2:
             parser.error(f"argument --{name}: one or two values, the first and the last; got {vars(args)[name]}")

@@ -225,3 +225,32 @@ def test_going_on_from_an_epoch_equals_torch(name, last_epoch):
             scheduler.step()
             rates[-1].append(o.param_groups[0]["lr"])
     assert rates[0] == pytest.approx(rates[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("decay", [None, 0.9, 1.0])
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_averaged_model(decay, use_buffers):
+    """Against torch, with batch norm's running means as buffers; the module that is trained stays as it is."""
+    from torch.optim import swa_utils
+    mine, other = nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+    mine.num_batches_tracked = other.num_batches_tracked = None                # an integer, which torch does not average either
+    options = [{} if decay is None else {"multi_avg_fn": utils.get_ema_multi_avg_fn(decay)} for utils in (optim.swa_utils, swa_utils)]
+    average = optim.swa_utils.AveragedModel(mine, use_buffers=use_buffers, **options[0])
+    expected = swa_utils.AveragedModel(other, use_buffers=use_buffers, **options[1])
+    for step in range(4):
+        values = np.random.default_rng(step).standard_normal((4, 3)).astype(np.float32)
+        for name, value in zip(("weight", "bias", "running_mean", "running_var"), values, strict=True):
+            getattr(mine, name).array[...] = value
+            getattr(other, name).data.copy_(torch.from_numpy(value))
+        average.update_parameters(mine)
+        expected.update_parameters(other)
+        assert average.n_averaged.item() == expected.n_averaged.item() == step + 1
+        for name, value in expected.module.state_dict().items():
+            np.testing.assert_allclose(average.module.state_dict()[name].numpy(), value.numpy(), rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(mine.state_dict()[name].numpy(), other.state_dict()[name].numpy())
+    assert set(average.state_dict()) == set(expected.state_dict())
+
+
+def test_averages_refuse():
+    with pytest.raises(ValueError, match=r"decay value: 1\.5"):
+        optim.swa_utils.get_ema_multi_avg_fn(1.5)
