@@ -75,9 +75,8 @@ def main():
     train, test = visible.encode(examples.train_x), visible.encode(examples.test_x)
 
     rbm = RBM(visible.units, args.hidden).to(args.device)
-    seen = visible.states(complete(args, train)[:1000], rbm)
-    unseen = visible.states(complete(args, test), rbm, Generator(TEST_SEED))
-    base = rbm.base_rate(complete(args, train))
+    seen, unseen = complete(args, train), visible.states(complete(args, test), rbm, Generator(TEST_SEED))
+    base, seen = rbm.base_rate(seen), visible.states(seen[:1000], rbm)
     rbm.visible_bias.array[:] = base.bias
     average, cd = AveragedModel(rbm), teacher(args, rbm, base)
     loader = data.DataLoader(train, args.batch_size, shuffle=True)
@@ -105,7 +104,8 @@ def main():
     metrics, how = likelihood(args, model, unseen, base)
     draw(run, visible, model, cd, train, test)
     run.result(**metrics, split=f"last {args.validate} of train" if args.validate else "test",
-               protocol=f"{args.data}, RBM with {args.hidden} hidden units by {args.method}; {how}")
+               protocol=f"{args.data}, {f'grey values drawn once, seed {TEST_SEED}' if isinstance(visible, Binary) else 'complete rows'}, "
+                        f"RBM with {args.hidden} hidden units by {args.method}; {how}")
 
 
 def complete(args, v):
@@ -132,7 +132,8 @@ def between(ends, share):
 
 def schedule(steps):
     """Inverse temperatures, denser toward 1 as in Salakhutdinov & Murray 2008."""
-    return partition.piecewise_schedule((0.5, steps // 29 + 1), (0.9, 8 * steps // 29 + 1), (1, 20 * steps // 29 + 1))
+    first, second = max(1, steps // 29), max(1, 8 * steps // 29)
+    return partition.piecewise_schedule((0.5, first), (0.9, second), (1, max(1, steps - first - second)))
 
 
 def quality(visible, rbm, seen, unseen):
