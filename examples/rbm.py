@@ -59,6 +59,9 @@ def parse():
     for name in ("hidden", "k", "chains", "batch_size", "ais_steps", "ais_chains", "raise_examples"):
         if np.min(vars(args)[name]) < 1:
             parser.error(f"argument --{name.replace('_', '-')}: must be 1 or more, got {np.min(vars(args)[name])}")
+    for name, highest in (("lr", np.inf), ("momentum", 1), ("weight_decay", np.inf), ("average", 1), ("sparsity", 1)):
+        if vars(args)[name] is not None and not 0 <= np.min(vars(args)[name]) <= np.max(vars(args)[name]) <= highest:
+            parser.error(f"argument --{name.replace('_', '-')}: must lie in 0..{highest}, got {vars(args)[name]}")
     for name in ("k", "lr", "momentum"):
         if len(vars(args)[name]) > 2:
             parser.error(f"argument --{name}: one or two values, the first and the last; got {vars(args)[name]}")
@@ -165,7 +168,7 @@ def draw(run, visible, rbm, cd, train, test):
                                              for title, lines in panels.items()}, log=False)
     v = cd.state.get("chains", visible.states(test, rbm))                        # persistent chains, or test examples
     v = rbm.gibbs(np.resize(v[0] if v.ndim == 3 else v, (1000, v.shape[-1])), 1000)
-    (draw_pictures if isinstance(visible, Binary) else draw_rows)(run, visible, rbm, v, train, test)
+    (draw_rows if visible.places else draw_pictures)(run, visible, rbm, v, train, test)
 
 
 def draw_pictures(run, visible, rbm, v, train, test):

@@ -91,7 +91,7 @@ class _Path:
     """The distributions between a base rate and a machine: log f_b(v) = (1 - b) (-base energy) - b energy + sum softplus(b input)."""
 
     def __init__(self, rbm: RBM, base: BaseRate):
-        self.rbm, self.base = rbm, base
+        self.rbm, self.base, self.turned = rbm, base, np.ascontiguousarray(rbm.weight.array.T)
 
     def log_base_partition(self) -> float:
         """log Z_0: units that do not depend on each other, hidden ones included."""
@@ -103,16 +103,11 @@ class _Path:
 
     def move(self, h_input, beta, generator) -> np.ndarray:
         """One Gibbs step, which leaves f_beta alone, from the hidden inputs of the states; the new visible states."""
-        return self.rbm.sample_between(h_input, beta, self.base, generator)[0]
+        return self.rbm.sample_between(h_input, beta, self.base, generator, self.turned)[0]
 
-    def energies(self, v, h_input) -> tuple[np.ndarray, np.ndarray]:
-        """What log_ratio needs of states v."""
-        difference = self.rbm._join("energy", v, *self.base) - self.rbm.visible_energy(v)
-        return difference, h_input
-
-    def log_ratio(self, energies, low, high) -> np.ndarray:
+    def log_ratio(self, v, h_input, low, high) -> np.ndarray:
         """log f_high(v) - log f_low(v), float64 (N,)."""
-        difference, h_input = energies
+        difference = self.rbm._join("energy", v, *self.base) - self.rbm.visible_energy(v)
         number = h_input.dtype.type
         soft = [kernels.softplus(h_input * number(beta), 1.0, 20.0).sum(1, dtype=np.float64) for beta in (high, low)]
         return (high - low) * difference + soft[0] - soft[1]
@@ -130,11 +125,13 @@ def ais(rbm: RBM, betas: Sequence[float] | np.ndarray, chains: int = 100, base: 
     The estimate of Z is unbiased; that of log Z is biased downward, so that likelihoods come out too high if chains are too short.
     """
     betas, generator = _check(betas), generator or default_generator
+    if chains < 1:
+        raise ValueError(f"ais: the number of chains must be positive, got {chains}")
     path = _Path(rbm, base or rbm.flat_base())
     v, log_w = path.start(chains, generator), np.zeros(chains)
     for low, high in progress(list(itertools.pairwise(betas))):
         h_input = rbm.hidden_input(v)
-        log_w += path.log_ratio(path.energies(v, h_input), low, high)
+        log_w += path.log_ratio(v, h_input, low, high)
         if high < 1:
             v = path.move(h_input, high, generator)
     log_base = path.log_base_partition()
@@ -147,8 +144,18 @@ def ais(rbm: RBM, betas: Sequence[float] | np.ndarray, chains: int = 100, base: 
 
 
 def log_likelihood(rbm: RBM, v: np.ndarray, log_partition: float) -> LogLikelihood:
-    """log p(v) = -F(v) - log Z of examples (N, V)."""
-    return _summary(-rbm.free_energy(rbm.check(v)) - log_partition)
+    """log p(v) = -F(v) - log Z of examples (N, V). ValueError for what are no states, such as grey values: those have no likelihood."""
+    return _summary(-rbm.free_energy(_states(rbm, v)) - log_partition)
+
+
+def _states(rbm, v):
+    v = rbm.check(v)
+    for kind, at in rbm._parts():
+        if not kind.has_variance and not np.isin(v[:, at], (0, 1)).all():
+            raise ValueError(f"the likelihood is one of states: {kind} are 0 or 1, got values between; draw them once with bernoulli()")
+    if not len(v):
+        raise ValueError("the likelihood is a mean over examples, got none")
+    return v
 
 
 def _summary(each):
@@ -163,7 +170,9 @@ def raise_bound(rbm: RBM, v: np.ndarray, betas: Sequence[float] | np.ndarray, ch
     result is at most the annealing model's log p(v), which tends to that of the machine itself with slower schedules; so it errs, if it
     does, on the other side than ais(). Options as there; batch_size examples are annealed at a time.
     """
-    betas, generator, v = _check(betas), generator or default_generator, rbm.check(v)
+    betas, generator, v = _check(betas), generator or default_generator, _states(rbm, v)
+    if chains < 1 or batch_size < 1:
+        raise ValueError(f"raise_bound: chains and batch_size must be positive, got {chains} and {batch_size}")
     path = _Path(rbm, base or rbm.flat_base())
     log_base, pairs = path.log_base_partition(), list(itertools.pairwise(betas))[::-1]
     starts = [(i, c) for i in range(0, len(v), batch_size) for c in range(chains)]
@@ -176,5 +185,5 @@ def raise_bound(rbm: RBM, v: np.ndarray, betas: Sequence[float] | np.ndarray, ch
             h_input = rbm.hidden_input(state)
         state = path.move(h_input, high, generator)
         h_input = rbm.hidden_input(state)
-        log_w[c, i:i + batch_size] -= path.log_ratio(path.energies(state, h_input), low, high)
+        log_w[c, i:i + batch_size] -= path.log_ratio(state, h_input, low, high)
     return _summary(np.logaddexp.reduce(log_w, 0) - np.log(chains))

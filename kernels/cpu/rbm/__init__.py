@@ -23,7 +23,10 @@ def rbm_blocks(rows, units):
 
 
 def rbm_inputs(states, w, bias, scale=1):
-    """scale * states @ w + bias: (B, K), (K, N), (N,) -> (B, N). Binary states take a quarter of a product's additions."""
+    """scale * states @ w + bias: (B, K), (K, N), (N,) -> (B, N).
+
+    B K N / 4 additions for binary states, 4 K N more for the tables; 2 B K N FLOPs for others. Bytes: states, w and the result once.
+    """
     return _half_step("rbm_inputs", states, w, bias, scale, INPUT)
 
 
@@ -56,7 +59,8 @@ def _half_step(name, states, w, bias, scale, mode, probabilities=False, seed=0, 
     if M < FEW or not half_step_kernel(states.ravel(), (w.T if turned else w).ravel(), turned, K if turned else N, bias, scale, out.ravel(),
                                        kept.ravel(), M, N, K, *rest, jit.threads(M * N * K)):
         matmul(states if scale == 1 else states * scale, w, bias, out=out)
-        finish_kernel(out.ravel(), kept.ravel(), M, N, *rest, jit.threads(M * N))
+        if mode != INPUT:
+            finish_kernel(out.ravel(), kept.ravel(), M, N, *rest, jit.threads(M * N))
     return (out, kept) if probabilities else out
 
 

@@ -21,31 +21,28 @@ INPUT, PROBABILITY, DRAW = 0, 1, 2       # what a half step gives
 
 
 @inner
-def sigmoid_all(x):
-    """x = sigmoid(x). In place: of two arrays that are the same, LLVM would not know that vectors are safe."""
+def finish_row(r, j, end, out, probabilities, part, bits, mode, N, seed, offset):
+    """Make probabilities, and draws if asked for, of columns j .. end - 1 of row r, which hold inputs.
+
+    `part` and `bits` are room for as many numbers and more. Only such slices of the shared arrays are taken as Numba sees through: one
+    that is handed on counts a reference, and threads that count on one array wait for each other.
+    """
     full_width()
-    for i in range(x.size):
-        x[i] = scalar.sigmoid(x[i])
-
-
-@inner
-def draw_all(p, seed, block):
-    """p = 1 with probability p, else 0; number i is 1 where the uniform made of word i is below it."""
-    words = np.empty((p.size + 3) // 4 * 4, np.uint32)
-    fill(words, seed, block)
-    for i in range(p.size):
-        p[i] = like(p[i], like(p[i], scalar.uniform32(words[i])) < p[i])
-
-
-@inner
-def finish_row(r, j, out, probabilities, mode, N, seed, offset):
-    """Make probabilities, and draws if asked for, of a part of row r that holds inputs; j is the number of its first column."""
-    if mode != INPUT:
-        sigmoid_all(out)
+    row = out[r * N + j:][:end - j]
+    for i in range(row.size):
+        part[i] = row[i]
+    for i in range(part.size):
+        part[i] = scalar.sigmoid(part[i])
     if mode == DRAW:
-        for i in range(probabilities.size):
-            probabilities[i] = out[i]
-        draw_all(out, seed, offset + np.uint64(r) * np.uint64((N + 3) // 4) + np.uint64(j // 4))
+        if probabilities.size > 0:
+            kept = probabilities[r * N + j:][:end - j]
+            for i in range(kept.size):
+                kept[i] = part[i]
+        fill(bits, seed, offset + np.uint64(r) * np.uint64((N + 3) // 4) + np.uint64(j // 4))
+        for i in range(part.size):
+            part[i] = like(part[i], like(part[i], scalar.uniform32(bits[i])) < part[i])
+    for i in range(row.size):
+        row[i] = part[i]
 
 
 @inner
@@ -69,8 +66,10 @@ def half_step_task(chunk, words, w, transposed, ldw, bias, scale, out, probabili
             row, shift, found = out[r * N + at:][:columns], bias[at:][:columns], sums[(r - first) * L:][:columns]
             for i in range(row.size):
                 row[i] = found[i] + shift[i]
-    for r in range(first, stop):
-        finish_row(r, j, out[r * N + j:r * N + end], probabilities[r * N + j:r * N + end], mode, N, seed, offset)
+    if mode != INPUT:
+        part, bits = np.zeros(PANELS * L, w.dtype), np.empty(PANELS * L, np.uint32)
+        for r in range(first, stop):
+            finish_row(r, j, end, out, probabilities, part, bits, mode, N, seed, offset)
 
 
 @jit
@@ -88,8 +87,11 @@ def half_step_kernel(x, w, transposed, ldw, bias, scale, out, probabilities, M, 
 
 @inner
 def finish_task(chunk, out, probabilities, M, N, mode, seed, offset):
+    wide = PANELS * simd.lanes(out)
+    part, bits = np.zeros(wide, out.dtype), np.empty(wide, np.uint32)
     for r in range(chunk * PACK, min(M, (chunk + 1) * PACK)):
-        finish_row(r, 0, out[r * N:(r + 1) * N], probabilities[r * N:(r + 1) * N], mode, N, seed, offset)
+        for j in range(0, N, wide):
+            finish_row(r, j, min(N, j + wide), out, probabilities, part, bits, mode, N, seed, offset)
 
 
 @jit

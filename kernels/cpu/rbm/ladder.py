@@ -1,4 +1,4 @@
-"""The rungs below the fast half step, to read and to time: draws h (B, H) given states v (B, V), one core.
+"""The rungs below the fast half step, to read and to time: draws h (B, H) given states v (B, V).
 
 p(h[n, j] = 1 | v[n]) = sigmoid(b[j] + sum over i of v[n, i] w[i, j]), u[n, j] uniform. `pytest benchmarks/test_kernels.py` times them
 beside the fast one, gibbs.py: there only the sums of four rows that a table holds are added, and the draw follows in the cache.

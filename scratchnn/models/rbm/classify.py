@@ -46,16 +46,17 @@ class ClassRBM(RBM):
     def join(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Visible units for examples x (N, D) of the classes y (N,): (N, D + classes). ValueError if there is no such class."""
         y = np.asarray(y)
-        if len(x) != len(y) or y.ndim != 1 or (len(y) and (y.min() < 0 or y.max() >= self.classes)):
-            raise ValueError(f"{self} takes a class from 0 to {self.classes - 1} for each example, got shapes {np.shape(x)} and {y.shape}, "
-                             f"classes from {y.min(initial=0)} to {y.max(initial=0)}")
+        if y.ndim != 1 or y.dtype.kind not in "iu" or len(x) != len(y) or (len(y) and (y.min() < 0 or y.max() >= self.classes)):
+            raise ValueError(f"{self} takes a class from 0 to {self.classes - 1} for each example, as whole numbers; got shapes "
+                             f"{np.shape(x)} and {y.shape}, {y.dtype} from {y.min(initial=0)} to {y.max(initial=0)}")
         return self.check(np.concatenate([x, np.eye(self.classes)[y]], 1))
 
     def generate(self, y: np.ndarray, steps: int = 1000, generator: Generator | None = None) -> np.ndarray:
         """Means of x in examples of the classes y, (N,) -> (N, D): Gibbs sampling with the class clamped, from hidden units given it
         alone."""
         generator, D = generator or default_generator, len(self.visible_bias) - self.classes
-        v = self.join(np.zeros((len(y), D)), y)
+        even = np.concatenate([np.full(kind.size, 1 / kind.size if isinstance(kind, Softmax) else 0) for kind in self.units[:-1]])
+        v = self.join(np.tile(even, (len(y), 1)), y)
         clamp = np.arange(v.shape[1]) >= D
         return self.visible_mean(self.sample_hidden(self.gibbs(v, steps, generator, clamp), generator))[:, :D]
 

@@ -35,11 +35,13 @@ class RBM(nn.Module):
 
     def __init__(self, visible: int | Sequence[Units], hidden: int, generator: Generator | None = None):
         super().__init__()
+        if isinstance(visible, Sequence) and not (visible and all(isinstance(kind, Units) for kind in visible)):
+            raise TypeError(f"RBM: visible is a number of Bernoulli units or a list such as [Gaussian(3), Softmax(4)], got {visible!r}")
         if hidden < 1:
             raise ValueError(f"RBM: the number of hidden units must be positive, got {hidden}")
         self.units = [Bernoulli(visible)] if isinstance(visible, int | np.integer) else list(visible)
         size = sum(kind.size for kind in self.units)
-        seed = (generator or default_generator).take(kernels.blocks(size * hidden + 1))
+        seed = (generator or default_generator).take(kernels.blocks(size * hidden))
         self.weight = nn.Parameter(0.01 * kernels.normal(*seed, (size, hidden), np.dtype(np.float32)))
         self.visible_bias, self.hidden_bias = (nn.Parameter(np.zeros(n, np.float32)) for n in (size, hidden))
         if any(kind.has_variance for kind in self.units):
@@ -82,6 +84,7 @@ class RBM(nn.Module):
 
     def encode(self, v: np.ndarray) -> np.ndarray:
         """What the weights see of the visible units: of Gaussian ones v / variance."""
+        v = np.asarray(v, self.weight.dtype)
         return v if self._only_bernoulli else self._join("encode", v, self.variance)
 
     # ---- energies ----------------------------------------------------------------------------------------------------
@@ -106,7 +109,7 @@ class RBM(nn.Module):
     def hidden_free_energy(self, h: np.ndarray) -> np.ndarray:
         """The same of hidden units, with the visible ones summed or integrated out: p(h) = exp(-F(h)) / Z."""
         h = np.asarray(h, self.weight.dtype)
-        own = h @ self.hidden_bias.array.astype(np.float64)
+        own = (h * self.hidden_bias.array).sum(1, dtype=np.float64)
         return -own - self._join("log_sum", self.visible_input(h), self.visible_bias.array, self.variance)
 
     # ---- conditionals and chains -------------------------------------------------------------------------------------
@@ -157,8 +160,11 @@ class RBM(nn.Module):
     def _check_clamp(self, v, clamp):
         if clamp is None:
             return None
-        clamp = np.broadcast_to(np.asarray(clamp, bool), v.shape)
-        if clamp.all():
+        clamp = np.asarray(clamp, bool)
+        if clamp.shape not in (v.shape, v.shape[1:]):
+            raise ValueError(f"gibbs: clamp has shape {clamp.shape}; for states {v.shape} it must be {v.shape[1:]} or {v.shape}")
+        clamp = np.broadcast_to(clamp, v.shape)
+        if clamp.size and clamp.all():
             raise ValueError("gibbs: all visible units are clamped, nothing is left to sample")
         for kind, at in self._parts():
             part = clamp[:, at]
@@ -171,9 +177,12 @@ class RBM(nn.Module):
     def base_rate(self, v: np.ndarray, smooth: float = 1.0) -> BaseRate:
         """Independent units with the data's means (and variances), the weightless machine that is closest to them.
 
-        smooth   made-up examples of means 1/2 that are added, so that a column that never changes has a finite bias
+        smooth   made-up examples that are added, so that a column that never changes has a finite bias: of mean 1/2 for Bernoulli
+                 units, of equally many of each category, of variance 1 around the data's mean; above 0
         """
         v, dtype = self.check(v), self.weight.dtype
+        if not smooth > 0:
+            raise ValueError(f"base_rate: smooth must be positive, got {smooth}")
         found = [kind.base_rate(v[:, at], smooth) for kind, at in self._parts()]
         bias = np.concatenate([bias for bias, _ in found]).astype(dtype)
         if self.variance is None:
@@ -184,15 +193,20 @@ class RBM(nn.Module):
         """The base without any data: every state of the visible units equally likely; of Gaussian ones the machine's own variance."""
         return BaseRate(np.zeros_like(self.visible_bias.array), self.variance)
 
-    def sample_between(self, h_input: np.ndarray, beta: float, base: BaseRate, generator: Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A Gibbs step at inverse temperature beta, from hidden inputs: (v, h), drawn from p^beta of the machine times base^(1 - beta)."""
+    def sample_between(self, h_input: np.ndarray, beta: float, base: BaseRate, generator: Generator,
+                       turned: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """A Gibbs step at inverse temperature beta, from hidden inputs: (v, h), drawn from p^beta of the machine times base^(1 - beta).
+
+        turned   a contiguous copy of the weights as (H, V): many steps with the same weights are faster with it
+        """
+        turned = self.weight.array.T if turned is None else turned
         seed = generator.take(kernels.blocks(h_input.size))
         h = kernels.bernoulli(*seed, kernels.sigmoid(h_input * h_input.dtype.type(beta)))
         if self._only_bernoulli:
             shift = (beta * self.visible_bias.array + (1 - beta) * base.bias).astype(h.dtype)
             seed = generator.take(kernels.rbm_blocks(len(h), len(shift)))
-            return kernels.rbm_sample(h, self.weight.array.T, shift, *seed, beta), h
-        return self.draw_between(self.visible_input(h), beta, base, generator), h
+            return kernels.rbm_sample(h, turned, shift, *seed, beta), h
+        return self.draw_between(kernels.rbm_inputs(h, turned, self.visible_bias.array), beta, base, generator), h
 
     def draw_between(self, x: np.ndarray, beta: float, base: BaseRate, generator: Generator) -> np.ndarray:
         """Visible units at inverse temperature beta from their total inputs x of this machine."""

@@ -34,8 +34,8 @@ class ContrastiveDivergence:
     sparsity_target  mean activation that hidden units are drawn toward, None for none (Lee, Ekanadham & Ng 2008; Hinton 2010, section 11)
     sparsity_cost    how strongly
 
-    `state_dict()` holds what must continue with the machine. Hidden units of the data enter with their probabilities, those of the
-    samples too; the chain itself runs on binary states.
+    `state_dict()` holds what must continue with the machine, but for the generator's state. Hidden units of the data enter with their
+    probabilities, those of the samples too; the chain itself runs on binary states.
     """
 
     def __init__(self, rbm: RBM, k: int = 1, centering: bool = False, sparsity_target: float | None = None, sparsity_cost: float = 0.1,
@@ -55,8 +55,11 @@ class ContrastiveDivergence:
         return p, self.rbm.gibbs(self.rbm.sample_visible(h, self.generator), self.k - 1, self.generator)
 
     def gradient(self, v: np.ndarray) -> None:
-        """Put the negative gradient of a batch v (B, V) into `grad` of each parameter. Bernoulli data must be 0 or 1, or taken for it."""
-        v = np.asarray(v, self.rbm.weight.dtype)
+        """Put the negative gradient of a batch v (B, V) into `grad` of each parameter. ValueError for data that the units cannot have.
+
+        Numbers between 0 and 1 are taken as they are for states of Bernoulli units; draw them first if they are probabilities.
+        """
+        v = self.rbm.check(v)
         p, model = self.phases(v)
         self._set(v, p, model, self.rbm.hidden_probabilities(model))
 
@@ -67,7 +70,7 @@ class ContrastiveDivergence:
         weight = kernels.rbm_statistics(t, q, s, p)
         s_mean, p_mean = s.mean(0), p.mean(0)
         visible, hidden = t.mean(0) - s_mean, q.mean(0) - p_mean
-        if hasattr(rbm, "log_variance"):
+        if rbm.variance is not None:
             rbm.log_variance.grad = Tensor(self._log_variance_gradient(v, p) * -1 + self._log_variance_gradient(model, q))
         self._follow(s_mean, p_mean)
         if self.centering:
@@ -103,7 +106,7 @@ class ContrastiveDivergence:
         kernels.matmul(-np.stack([m, visible], 1), np.stack([hidden, mean]), out=weight, accumulate=True)
         return weight, visible - kernels.matmul(weight, mean), hidden - kernels.matmul(m, weight)
 
-    def state_dict(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, Tensor]:
         return {name: Tensor(value.copy()) for name, value in self.state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -114,7 +117,7 @@ class PersistentCD(ContrastiveDivergence):
     """PCD-k, stochastic maximum likelihood: the chains go on where they were at the last step, so that they may be anywhere where the
     model believes in something, not only near data (Tieleman 2008, "Training RBMs using approximations to the likelihood gradient").
 
-    chains   their number; they start from the hidden units of the first batch, or at random
+    chains   their number; they start at random
     """
 
     def __init__(self, rbm: RBM, k: int = 1, chains: int = 100, **options):
@@ -148,11 +151,17 @@ class ParallelTempering(PersistentCD):
     def __init__(self, rbm: RBM, k: int = 1, chains: int = 100, betas: Sequence[float] = tuple(np.linspace(1, 0, 10)),
                  base: BaseRate | None = None, **options):
         super().__init__(rbm, k, chains, **options)
-        self.betas, self.base = np.asarray(betas, np.float64), base or rbm.flat_base()
+        self.betas, base = np.asarray(betas, np.float64), base or rbm.flat_base()
         if len(self.betas) < 2 or self.betas[0] != 1 or (np.diff(self.betas) >= 0).any() or self.betas[-1] < 0:
             raise ValueError(f"ParallelTempering: betas must descend from 1 to 0 or more, at least two, got {list(betas)}")
         self.state["chains"] = np.stack([self.state["chains"]] * len(self.betas))
+        self.state |= {f"base_{name}": values for name, values in base._asdict().items() if values is not None}
         self.state["swaps"] = np.zeros((len(self.betas) - 1, 2), np.int64)                # exchanges made and tried, by pair
+
+    @property
+    def base(self) -> BaseRate:
+        """Where the hottest chains live."""
+        return BaseRate(self.state["base_bias"], self.state.get("base_variance"))
 
     def phases(self, v):
         return self.rbm.hidden_probabilities(v), self.exchange_and_sample()

@@ -49,7 +49,7 @@ class Bernoulli(Units):
 
     def energy(self, v, bias, variance):
         """(N,): the part of the energy that is the visible units' own."""
-        return -v @ bias.astype(np.float64)
+        return -(v * bias).sum(1, dtype=np.float64)
 
     def log_sum(self, x, bias, variance):
         """(N,): log of the sum over all v of exp(v W h - energy(v))."""

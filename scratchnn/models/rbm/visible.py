@@ -33,7 +33,7 @@ class Visible(ABC):
 
     units   for RBM(units, hidden)
     start   (V,) states from which the search for missing ones begins
-    places  of rows of numbers and tables: the units of each column, by its name
+    places  of rows of numbers and tables: the units of each column, by its name; of pictures none
     """
 
     units: list[Units]
@@ -70,6 +70,7 @@ class Binary(Visible):
         self.start = np.full(self.units[0].size, 0.5, np.float32)
         low = min(examples.train_x.min(), examples.test_x.min())
         high = max(examples.train_x.max(), examples.test_x.max())
+        self.places = {f"x{i + 1}": slice(i, i + 1) for i in range(self.units[0].size)} if len(self.shape) == 1 else {}
         if low < 0 or high > 1:
             raise DataError(f"{examples.name}: pictures take values from 0 to 1, as probabilities, not from {low:.4g} to {high:.4g}")
 
@@ -78,6 +79,9 @@ class Binary(Visible):
 
     def decode(self, v):
         return v.reshape(len(v), *self.shape)
+
+    def cells(self, v):
+        return dict(zip(self.places, v.T, strict=True))
 
     def states(self, v, rbm, generator=None):
         return kernels.bernoulli(*(generator or default_generator).take(kernels.blocks(v.size)), v)
@@ -88,8 +92,10 @@ class Numbers(Visible):
 
     def __init__(self, examples: DataSet):
         self.units = [Gaussian(*examples.shape)]
-        self.mean, self.std = examples.train_x.mean(0), examples.train_x.std(0)
-        self.std[self.std == 0] = 1
+        x = examples.train_x
+        self.mean, self.std = (f(0, dtype=np.float64).astype(np.float32) for f in (x.mean, x.std))
+        for i in np.flatnonzero(x.min(0) == x.max(0)):
+            raise DataError(f"{examples.name}: column {i + 1} never changes in the training part, so that no density fits it; leave it out")
         self.start = np.zeros_like(self.mean)
         self.places = {f"x{i + 1}": slice(i, i + 1) for i in range(len(self.mean))}
 
@@ -118,6 +124,10 @@ class Columns(Visible):
         train = self.encode(examples.train_x)
         if np.isnan(train).all(0).any():
             raise DataError(f"{examples.name}: a column has no value in the training part; leave it out with skip=COLUMN")
+        for column, at in zip(self.table.columns, self.places.values(), strict=True):
+            if isinstance(column, Numeric) and np.nanmin(train[:, at]) == np.nanmax(train[:, at]):
+                raise DataError(f"{examples.name}: column {column.name!r} never changes in the training part, so that no density fits it; "
+                                f"leave it out with skip={column.name}")
         self.start = np.nanmean(train, 0)                                       # where the search for missing values begins
 
     def encode(self, x):
@@ -139,6 +149,7 @@ class Columns(Visible):
 
     def states(self, v, rbm, generator=None):
         return self.complete(v, rbm, FILL, generator) if np.isnan(v).any() else v
+
 
 def _kept(column: Numeric | Categorical) -> list[int]:
     """Of the columns that encode one of a table, those that hold its value; another one says that it is missing."""
