@@ -294,8 +294,22 @@ SYSTEMS = [
     ("rbm_cd1_step", rbm_cd1_step, 5 * 2 * 100 * 784 * 500), ("rbm_gibbs_100", rbm_gibbs_100, 200 * 2 * 100 * 784 * 500),
     ("dream_step", dream_step, 2 * 2 * 9 * (3 * 32 * 65536 + 32 * 32 * 65536 + 32 * 64 * 16384 + 64 * 64 * 16384 + 64 * 128 * 4096
                                             + 128 * 128 * 4096))]
+def _estimator(side):
+    """Two passes over 10,000 x 784 binary numbers with scikit-learn's interface, 500 hidden units, batches of 100; its FLOPs as if all
+    products were made."""
+    if side == "scratchnn":
+        from scratchnn.sklearn import BernoulliRBM
+    else:
+        from sklearn.neural_network import BernoulliRBM
+    for dtype in (np.float32, np.float64):
+        x = (np.random.default_rng(0).random((10_000, 784)) < 0.5).astype(dtype)
+        machine = BernoulliRBM(n_components=500, batch_size=100, n_iter=2, random_state=0)
+        yield f"fit {np.dtype(dtype).name}", partial(machine.fit, x), 2 * 100 * 5 * 2 * 100 * 784 * 500, 0
+
+
 GROUPS = {"matmul": (_matmul, "numpy"), "conv": (_conv, "torch"), "memory": (_memory_bound, "torch"),
-          "reductions": (_reductions, "torch"), "adam": (_adam, "torch"), "systems": (_systems, "torch")}
+          "reductions": (_reductions, "torch"), "adam": (_adam, "torch"), "systems": (_systems, "torch"),
+          "estimator": (_estimator, "sklearn")}
 
 
 def cases(group, side):

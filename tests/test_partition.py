@@ -111,3 +111,12 @@ def test_schedules():
 def test_one_chain_has_no_standard_error():
     snn.manual_seed(0)
     assert partition.ais(RBM(3, 2), partition.linear_schedule(3), 1).standard_error == np.inf
+
+
+@pytest.mark.parametrize("measure", [lambda v: partition.log_likelihood(RBM(3, 2), v, 0.0),
+                                     lambda v: partition.raise_bound(RBM(3, 2), v, partition.linear_schedule(3))])
+def test_grey_values_have_no_likelihood(measure):
+    with pytest.raises(ValueError, match=r"of states: Bernoulli\(3\) are 0 or 1"):
+        measure(np.full((2, 3), 0.5, np.float32))
+    with pytest.raises(ValueError, match="got none"):
+        measure(np.zeros((0, 3), np.float32))

@@ -7,7 +7,7 @@ import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import optim
 from scratchnn.models.classifier import predict
-from scratchnn.models.rbm import Bernoulli, ClassRBM, ContrastiveDivergence, Gaussian, hybrid_gradient
+from scratchnn.models.rbm import Bernoulli, ClassRBM, ContrastiveDivergence, Gaussian, Softmax, hybrid_gradient
 from scratchnn.random import Generator
 
 
@@ -103,6 +103,11 @@ def test_it_learns_to_classify(generative):
         optimizer.step()
     clean = np.eye(3, dtype=np.float32).repeat(2, 1)
     assert (predict(rbm, clean).argmax(1) == np.arange(3)).all() and (predict(rbm, x).argmax(1) == y).mean() > 0.9
+
+
+def test_rows_of_a_class_with_categories():
+    rbm = ClassRBM([Softmax(3), Gaussian(2)], 4, 5, Generator(0))
+    assert rbm.generate(np.array([0, 3, 2]), 3, Generator(1)).shape == (3, 5)
 
 
 def test_errors():

@@ -156,9 +156,21 @@ def refused(out, *options):
 
 def test_mistakes_of_users_take_a_line(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(50, 1, 4, 4)))
-    (tmp_path / "holes.csv").write_text("a,b\n" + "1,\n,2\n" * 20)
+    (tmp_path / "holes.csv").write_text("a,b\n" + "1.5,\n,2\n2.5,\n,3\n" * 20)
+    (tmp_path / "constant.csv").write_text("a,b\n" + "1.5,7\n2.5,7\n" * 20)
     assert "pictures take values from 0 to 1" in refused(tmp_path / "out", "--data", f"npy:{tmp_path}/x.npy")
     assert "rows in which nothing is missing" in refused(tmp_path / "out", "--data", f"csv:{tmp_path}/holes.csv")
+    assert "column 'b' never changes" in refused(tmp_path / "out", "--data", f"csv:{tmp_path}/constant.csv")
+    assert "--average: must lie in 0..1" in refused(tmp_path / "out", "--average", "2")
     assert "one or two values" in refused(tmp_path / "out", "--lr", "1", "2", "3")
     assert "argument --hidden: must be 1 or more, got 0" in refused(tmp_path / "out", "--hidden", "0")
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_zeros_and_ones(tmp_path):
+    """Bernoulli units whose examples are no pictures end in tables."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", (rng.random((200, 6)) < rng.random((200, 1))).astype(np.float32))
+    subprocess.run(example(tmp_path / "out", "--data", f"npy:{tmp_path}/x.npy"), check=True, timeout=300, env=ENVIRONMENT)
+    rows = np.loadtxt(tmp_path / "out" / "samples.csv", delimiter=",", skiprows=1)
+    assert rows.shape[1] == 6 and np.isin(rows, (0, 1)).all()
