@@ -55,6 +55,8 @@ def conv_input_gradient(g, weight, size, bias=None, stride=(1, 1), padding=(0, 0
                          f"{(N, len(weight), *expected)}")
     if expected == (1, 1) and kernel == size and groups == 1 and bias is None:
         return matmul(g.reshape(N, O), weight.reshape(O, -1)).reshape(shape)
+    if _is_product(N, kernel, stride, padding, groups) and bias is None:
+        return matmul(weight.reshape(O, -1).T, g.reshape(O, -1)).reshape(shape)
     if inputs == 1 < groups:
         return depthwise_input_gradient(g, weight, size, bias, stride, padding, dilation, groups)
     out, place = np.empty(shape, g.dtype), kernel[0] * kernel[1]
@@ -73,6 +75,8 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
         raise ValueError(f"conv_weight_gradient: g has shape {g.shape}, a convolution of {x.shape} with {shape} gives {(N, O, *size)}")
     if size == (1, 1) and kernel == x.shape[2:] and groups == 1:
         return matmul(g.reshape(N, O).T, x.reshape(N, -1)).reshape(shape)
+    if _is_product(N, kernel, stride, padding, groups):
+        return matmul(g.reshape(O, -1), x.reshape(C, -1).T).reshape(shape)
     if groups == C > 1:
         return depthwise_weight_gradient(g, x, kernel, stride, padding, dilation)
     inputs, M, taps = C // groups, O // groups, forward_taps(kernel, dilation, padding)
@@ -94,6 +98,11 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
         weights_kernel(*arrays, parts, pieces, together, split, numbers, threads)
     total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
     return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)
+
+
+def _is_product(N, kernel, stride, padding, groups):
+    """Whether the gradients are plain products: of one picture, pixel by pixel."""
+    return N == groups == 1 and tuple(kernel) == (1, 1) == tuple(stride) and tuple(padding) == (0, 0)
 
 
 def _flattened(shape, kernel, stride, padding, grid):
