@@ -61,11 +61,17 @@ def group_size(s):
 @inner
 def pack_one_by_one(w, taps, first, stop, group, i, height, s, packed, to):
     """packed[to + k * height + r] = w[group, i + r, c, t], k = c * (stop - first) + t - first, for r < height and taps from `first` on."""
+    whole, step = i + height <= s.M, np.uint64(s.wm)
     for c in range(s.C):
         for t in range(first, stop):
             at = group * s.wg + c * s.wc + taps[t, -1]
-            for r in range(height):
-                packed[to + r] = w[at + min(i + r, s.M - 1) * s.wm]
+            if whole:
+                start = np.uint64(at + i * s.wm)
+                for r in range(np.uint64(height)):
+                    packed[np.uint64(to) + r] = w[start + r * step]
+            else:
+                for r in range(height):
+                    packed[to + r] = w[at + min(i + r, s.M - 1) * s.wm]
             to += height
 
 
