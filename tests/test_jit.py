@@ -53,7 +53,7 @@ def test_a_second_process_compiles_nothing_and_a_changed_file_is_never_served_st
     scalar = copy / "kernels" / "scalar" / "activation.py"  # a callee of every kernel, in another file than they
     relu_backward = "return g if y > 0 else like(g, 0)"
     assert relu_backward in scalar.read_text()
-    scalar.write_text(scalar.read_text().replace(relu_backward, "return g * like(g, 2) if y > 0 else like(g, 0)"))
+    scalar.write_text(scalar.read_text().replace(relu_backward, "return -g if y > 0 else like(g, 0)"))
     os.utime(scalar, (0, 0))  # a date says nothing
     changed = python(STEP, copy, SCRATCHNN_CACHE=cache)
     assert changed[0] != loss and int(changed[1]) == 0
