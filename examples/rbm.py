@@ -6,15 +6,16 @@ do together in data, less what they do together in samples of the machine: G. Hi
 contrastive divergence" (2002); T. Tieleman, "Training RBMs using approximations to the likelihood gradient" (2008).
 
     python examples/rbm.py                                                               digits of 8x8 pixels, part of this library
-    python examples/rbm.py --data mnist --hidden 500 --epochs 100 --lr 0.05 0
+    python examples/rbm.py --data mnist --hidden 500 --k 1 --lr 0.1 0 --momentum 0 --centering --weight-decay 0.0002 --epochs 400
     python examples/rbm.py --data csv:FILE --batch-size 20 --lr 0.05 0                   a table: new rows, and missing cells filled in
     python examples/rbm.py --data moons --hidden 20 --epochs 50 --method cd --k 1 10 --lr 0.1 0 --momentum 0.9
 
-Expected on digits: log_p=-22.22 to -22.16 (nats, seeds 0 to 4), log_p_raise=-22.4 to -22.2, after 5 s of training, in 13 s on two cores.
-Settings were chosen on 288 held-out training examples. Z is summed exactly for at most 25 hidden units, else estimated by
-annealed importance sampling, which flatters; RAISE errs on the other side (scratchnn/metrics/partition.py). Of numbers, log_p is
-the density of standardised ones. In the folder of --out: learning curves and weights; of pictures filters, chains, fantasies and
-completions; of tables and points samples.csv, and completed.csv, rows whose missing cells are drawn given the others.
+Expected on digits: log_p=-22.22 to -22.16 (nats, seeds 0 to 4), log_p_raise=-22.3, after 5 s of training, in 13 s on two cores.
+Settings follow what did best on 288 held-out training examples; mnist, with the options above, ends at log_p=-83.99. Z is summed exactly
+for at most 25 hidden units, else estimated by annealed importance sampling, which flatters; RAISE errs on the other side
+(scratchnn/metrics/partition.py). Of numbers, log_p is the density of standardised ones. In the folder of --out: learning curves and
+weights; of pictures filters, chains, fantasies and completions; of tables and points samples.csv, and completed.csv, rows whose missing
+cells are drawn given the others.
 """
 
 import numpy as np
@@ -62,6 +63,8 @@ def parse():
     for name, highest in (("lr", np.inf), ("momentum", 1), ("weight_decay", np.inf), ("average", 1), ("sparsity", 1)):
         if vars(args)[name] is not None and not 0 <= np.min(vars(args)[name]) <= np.max(vars(args)[name]) <= highest:
             parser.error(f"argument --{name.replace('_', '-')}: must lie in 0..{highest}, got {vars(args)[name]}")
+    if args.sparsity in (0, 1):
+        parser.error(f"argument --sparsity: must lie between 0 and 1, got {args.sparsity}")
     for name in ("k", "lr", "momentum"):
         if len(vars(args)[name]) > 2:
             parser.error(f"argument --{name}: one or two values, the first and the last; got {vars(args)[name]}")

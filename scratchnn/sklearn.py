@@ -25,6 +25,7 @@ except ImportError as error:
 import kernels
 from scratchnn import nn
 from scratchnn.models.rbm import RBM
+from scratchnn.models.rbm.units import is_binary
 from scratchnn.random import Generator
 
 ROWS = 1000                # rows of sparse data that are made dense at a time
@@ -164,8 +165,7 @@ def _dense(X):
 
 
 def _is_binary(X):
-    values = X.data if issparse(X) else X
-    return bool(((values == 0) | (values == 1)).all())
+    return is_binary(X.data if issparse(X) else X)
 
 
 def _pseudo_log_likelihood(rbm: RBM, v: np.ndarray) -> np.ndarray:

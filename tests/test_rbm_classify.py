@@ -52,7 +52,7 @@ def test_only_gaussian_units_learn_a_variance():
     assert ((rbm.log_variance.grad.array != 0) == [False, True, True, True, False, False, False]).all()
 
 
-def test_discriminative_gradient_is_equation_4():
+def test_the_discriminative_gradient():
     rbm, x, y = machine(), states(4), np.arange(16) % 3
     F.cross_entropy(rbm(snn.from_numpy(x)), snn.from_numpy(y)).backward()
     p, W, U = predict(rbm, x), rbm.weight.array[:4], rbm.weight.array[4:]

@@ -18,6 +18,7 @@ import numpy as np
 
 import kernels
 from scratchnn.models.rbm.machine import RBM, BaseRate
+from scratchnn.models.rbm.units import is_binary
 from scratchnn.random import Generator, default_generator
 
 EXACT_UNITS = 25
@@ -151,7 +152,7 @@ def log_likelihood(rbm: RBM, v: np.ndarray, log_partition: float) -> LogLikeliho
 def _states(rbm, v):
     v = rbm.check(v)
     for kind, at in rbm._parts():
-        if not kind.has_variance and not np.isin(v[:, at], (0, 1)).all():
+        if not kind.has_variance and not is_binary(v[:, at]):
             raise ValueError(f"the likelihood is one of states: {kind} are 0 or 1, got values between; draw them once with bernoulli()")
     if not len(v):
         raise ValueError("the likelihood is a mean over examples, got none")
@@ -166,7 +167,7 @@ def raise_bound(rbm: RBM, v: np.ndarray, betas: Sequence[float] | np.ndarray, ch
                 generator: Generator | None = None, progress: Callable = lambda steps: steps, batch_size: int = 1000) -> LogLikelihood:
     """RAISE, reverse AIS estimator: a stochastic lower bound on log p(v) of the machine that annealing along `betas` samples from.
 
-    Each example is annealed from the machine down to the base (Burda et al. 2015, algorithm 2), `chains` times. In expectation the
+    Each example is annealed from the machine down to the base (Burda et al. 2015), `chains` times. In expectation the
     result is at most the annealing model's log p(v), which tends to that of the machine itself with slower schedules; so it errs, if it
     does, on the other side than ais(). Options as there; batch_size examples are annealed at a time.
     """

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels import jit
+from kernels.cpu.conv.direct import copy_run
 from kernels.cpu.conv.plan import backward_taps
 from kernels.cpu.matmul import simd
 from kernels.jit import inner, like, parallel_for
@@ -55,21 +56,7 @@ def copy_plane(x, at, s, room, to):
             count = min((s.W - first + s.sx - 1) // s.sx, s.wide - column)
             line = to + ((a * s.sx + b) * s.high + row) * s.wide + column
             for i in range(min((s.H - y + s.sy - 1) // s.sy, s.high - row)):
-                copy_line(x, at + (y + i * s.sy) * s.W + first, s.sx, room, line + i * s.wide, count)
-
-
-@inner
-def copy_line(x, start, step, room, to, count):
-    """room[to + j] = x[start + j step], j < count, and zeros behind it up to a whole vector."""
-    if step == 1:
-        for j in range(0, count, simd.lanes(x)):
-            simd.copy_first(x, start + j, count - j, room, to + j)
-    elif step == 2:
-        for j in range(0, count, simd.lanes(x)):
-            simd.copy_second(x, start + 2 * j, count - j, room, to + j)
-    else:
-        for j in range(count):
-            room[np.uint64(to + j)] = x[np.uint64(start + j * step)]
+                copy_run(x, at + (y + i * s.sy) * s.W + first, s.sx, room, line + i * s.wide, count)
 
 
 @inner
@@ -149,7 +136,7 @@ def weights_task(chunk, x, g, table, dw, s):
     for p in range(chunk, g.size // (s.oH * s.oW), s.channels):
         copy_plane(x, p // s.shared * s.H * s.W, s, room, 0)
         for i in range(s.oH):                                                  # zeros between the rows: the plane is one run
-            copy_line(g, (p * s.oH + i) * s.oW, 1, grad, i * s.wide, s.oW)
+            copy_run(g, (p * s.oH + i) * s.oW, 1, grad, i * s.wide, s.oW)
         for t in range(table.size):
             sums[t] += dot(grad, room, table[t], run)
     for t in range(table.size):

@@ -22,7 +22,7 @@ class ClassRBM(RBM):
     classes  their number; the last columns of the visible units
 
     Larochelle & Bengio 2008, "Classification using discriminative restricted Boltzmann machines". forward: (N, D) -> logits (N, classes),
-    differentiable, so that `predict` of models.classifier takes the machine, and cross entropy trains it discriminatively (equation 4).
+    differentiable, so that `predict` of models.classifier takes the machine, and cross entropy trains it discriminatively.
     """
 
     def __init__(self, visible: int | Sequence[Units], classes: int, hidden: int, generator: Generator | None = None):
@@ -31,7 +31,7 @@ class ClassRBM(RBM):
         self.classes = classes
 
     def forward(self, x: Tensor) -> Tensor:
-        """log p(x, y) of all classes y but for a constant of x, (N, D) -> (N, classes): equation 2, d_y + the sum over j of softplus(c_j +
+        """log p(x, y) of all classes y but for a constant of x, (N, D) -> (N, classes): d_y + the sum over j of softplus(c_j +
         U_jy + W_j x). There is one product with x for all classes: N (D + classes) H operations, and N classes H softplus."""
         D = len(self.visible_bias) - self.classes
         if x.ndim != 2 or x.shape[1] != D:

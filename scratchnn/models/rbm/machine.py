@@ -9,7 +9,7 @@ import numpy as np
 
 import kernels
 from scratchnn import nn
-from scratchnn.models.rbm.units import Bernoulli, Softmax, Units
+from scratchnn.models.rbm.units import Bernoulli, Softmax, Units, is_binary
 from scratchnn.random import Generator, default_generator
 
 
@@ -102,7 +102,7 @@ class RBM(nn.Module):
         return self._join("energy", v, self.visible_bias.array, self.variance)
 
     def free_energy(self, v: np.ndarray) -> np.ndarray:
-        """F(v) of p(v) = exp(-F(v)) / Z, float64 (N,): the energy with the hidden units summed out (Hinton 2010, equation 25)."""
+        """F(v) of p(v) = exp(-F(v)) / Z, float64 (N,): the energy with the hidden units summed out (Hinton 2010)."""
         v = np.asarray(v, self.weight.dtype)
         return self.visible_energy(v) - kernels.softplus(self.hidden_input(v), 1.0, 20.0).sum(1, dtype=np.float64)
 
@@ -233,7 +233,7 @@ class RBM(nn.Module):
     def pseudo_log_likelihood(self, v: np.ndarray, generator: Generator | None = None) -> float:
         """Mean of V log p(v_i | all other units), in nats, one random Bernoulli unit i of each example: an estimate of the
         log-pseudo-likelihood (Besag 1975). ValueError if there are other units than Bernoulli ones, or if states are not 0 or 1."""
-        if not self._only_bernoulli or not np.isin(v, (0, 1)).all():
+        if not self._only_bernoulli or not is_binary(v):
             raise ValueError("pseudo_log_likelihood: the units must be Bernoulli units and the states 0 or 1; bernoulli() draws them "
                              "from probabilities")
         at = kernels.randint(*(generator or default_generator).take(kernels.blocks(len(v), 2)), 0, v.shape[1], (len(v),))

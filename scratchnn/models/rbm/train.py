@@ -30,7 +30,7 @@ class ContrastiveDivergence:
     rbm              the machine
     k                Gibbs steps; may be changed between calls, for a schedule
     centering        learn from units less their means, which follow the data's at the rate 0.01; the gradient is better conditioned
-                     and does not depend on which state is called 1 (Montavon & Mueller 2012; Melchior, Fischer & Wiskott 2016, algorithm 1)
+                     and does not depend on which state is called 1 (Montavon & Mueller 2012; Melchior, Fischer & Wiskott 2016)
     sparsity_target  mean activation that hidden units are drawn toward, None for none (Lee, Ekanadham & Ng 2008; Hinton 2010, section 11)
     sparsity_cost    how strongly
 

@@ -17,6 +17,11 @@ from scratchnn.random import Generator
 LOG_2PI = math.log(2 * math.pi)
 
 
+def is_binary(v: np.ndarray) -> bool:
+    """Whether all numbers are 0 or 1."""
+    return bool(((v == 0) | (v == 1)).all())
+
+
 class Units:
     """A number of visible units of one kind: `size` columns of the data."""
 
@@ -100,7 +105,7 @@ class Gaussian(Units):
     """Real numbers with p(v | h) = N(x, variance); the variances are learned as their logarithms.
 
     energy(v) = (v - a)^2 / (2 variance),  encode(v) = v / variance  (Cho, Ilin & Raiko 2011, "Improved learning of Gaussian-Bernoulli
-    restricted Boltzmann machines", equation 3). Scale the data to about unit variance.
+    restricted Boltzmann machines"). Scale the data to about unit variance.
     """
 
     has_variance = True

@@ -11,7 +11,7 @@ import kernels
 from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.table import Categorical, Numeric
 from scratchnn.models.rbm.machine import RBM
-from scratchnn.models.rbm.units import Bernoulli, Gaussian, Softmax, Units
+from scratchnn.models.rbm.units import Bernoulli, Gaussian, Softmax, Units, is_binary
 from scratchnn.random import Generator, default_generator
 
 FILL = 5     # Gibbs steps that find values for the missing cells of a row to learn from
@@ -24,7 +24,7 @@ def visible_for(examples: DataSet) -> Visible:
     """
     if examples.table:
         return Columns(examples)
-    binary = len(examples.shape) == 3 or all(np.isin(x, (0, 1)).all() for x in (examples.train_x, examples.test_x))
+    binary = len(examples.shape) == 3 or all(is_binary(x) for x in (examples.train_x, examples.test_x))
     return Binary(examples) if binary else Numbers(examples)
 
 
@@ -48,9 +48,9 @@ class Visible(ABC):
     def decode(self, v: np.ndarray) -> np.ndarray:
         """States or means of visible units (N, V) -> (N, *shape)."""
 
+    @abstractmethod
     def cells(self, v: np.ndarray) -> dict[str, np.ndarray]:
         """Of rows of numbers and tables: states (N, V) as the columns of the user, by name, in their units."""
-        raise NotImplementedError
 
     def states(self, v: np.ndarray, rbm: RBM, generator: Generator | None = None) -> np.ndarray:
         """What a machine learns from and is judged by: encoded rows in which all that is left open is drawn at random."""
