@@ -1,36 +1,42 @@
-"""Classify pictures or rows of a table with a multilayer perceptron that is trained with dropout, or pictures with a convolutional net.
+"""Classify pictures or rows of a table: with a multilayer perceptron that is trained with dropout, or pictures with a convolutional net.
 
 A network that classifies learns p(class | picture), and nothing about what pictures look like. Dropout sets a random share of the
 hidden units to 0 in each step, so that no unit can rely on another, and max-norm keeps each unit's incoming weights within
 a ball, which allows the high learning rates at which dropout works best: N. Srivastava, G. Hinton, A. Krizhevsky,
 I. Sutskever, R. Salakhutdinov, "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
+A convolutional net sees each picture in another position, size and bend each time (--augment), which says what does not matter.
 
     python examples/classify.py                                     digits of 8x8 pixels, part of this library
-    python examples/classify.py --data 'csv:FILE?target=COLUMN'     a table of yours; folder:DIR with a subfolder of pictures for each class
-    python examples/classify.py --data mnist --model conv --epochs 4                                  convolutions and batch norm
+    python examples/classify.py --data folder:PICTURES              your pictures, in a subfolder for each class: convolutions
+    python examples/classify.py --data 'csv:FILE?target=COLUMN'     a table of yours
     python examples/classify.py --data mnist --hidden 1024 1024 1024 --dropout 0.5 --input-dropout 0.2 --max-norm 3 --lr 1e-3
+    python examples/classify.py --predict PICTURE... --out FOLDER   what is on pictures, by a network trained before
 
 Expected of the MLP on digits: test_error=0.8 to 1.7 (percent, seeds 0 to 9) after 2 to 5 s of training on two cores. The settings were
 chosen by cross-validation within the training part. In the folder of --out: learning curves, the confusion matrix, of pictures
-the worst mistakes, what the first layer looks for, and the weights.
+the worst mistakes, what made the network decide, what the first layer looks for, and the weights.
 """
+
+import argparse
 
 import numpy as np
 
 import scratchnn as snn
 import scratchnn.nn.functional as F
-from scratchnn import checkpoint, data, metrics, optim, pictures
-from scratchnn.models.classifier import MLP, ConvNet, predict
+from scratchnn import data, explain, metrics, optim, pictures
+from scratchnn.data.augment import augmentation
+from scratchnn.models.classifier import MLP, ConvNet, load_classifier, predict, save_classifier
 from scratchnn.nn.utils import max_norm_
-from scratchnn.run import Run, arguments, start
+from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from scratchnn.run import EarlyStopping, Run, arguments, start
 
 DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "csv:", "npy:",
         "folder:")
 
 
 def parse():
-    parser = arguments(__doc__, out="out/classify", data=DATA, epochs=40, smoke={"epochs": 6, "hidden": [64]})
-    parser.add_argument("--model", choices=("mlp", "conv"), default="mlp", help="what classifies (default: mlp)")
+    parser = arguments(__doc__, out="out/classify", data=DATA, epochs=40, smoke={"epochs": 6, "hidden": [64], "channels": [8, 16]})
+    parser.add_argument("--model", choices=("mlp", "conv"), help="what classifies (default: conv for folder:, otherwise mlp)")
     parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128], metavar="N", help="of conv's blocks (default: 32 64 128)")
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256], metavar="N", help="mlp's hidden units (default: 256 256)")
     parser.add_argument("--dropout", type=float, default=0.3, metavar="P", help="of the hidden units, of conv's means (default: 0.3)")
@@ -38,25 +44,54 @@ def parse():
     parser.add_argument("--max-norm", type=float, default=1.5, metavar="R", help="of an mlp's unit's incoming weights (default: 1.5)")
     parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate of the one-cycle schedule (default: 0.005)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="examples in a step (default: 64)")
+    parser.add_argument("--weight-decay", type=float, default=0, metavar="L", help="of AdamW (default: 0)")
+    parser.add_argument("--augment", type=_augmentation, metavar="HOW", help="none, drawings, photographs, or for instance shift=0.1,rotate=10 "
+                        "(default: of an mlp none, of conv photographs if there is colour, otherwise drawings)")
+    parser.add_argument("--ema", type=float, default=0, metavar="D", help="use the moving average of the weights that keeps so much of "
+                        "itself in each step, such as 0.999 (default: 0, the weights themselves)")
+    parser.add_argument("--copies", type=int, default=0, metavar="N", help="classify the mean of so many augmented copies (default: 0)")
+    parser.add_argument("--patience", type=int, metavar="N", help="hold out a tenth of what is learnt from, stop when N epochs were no "
+                        "better on it, and take the best weights")
     parser.add_argument("--validate", type=int, default=0, metavar="N",
                         help="hold out the last N training examples and test on them, to choose settings by")
-    return parser.parse_args()
+    parser.add_argument("--predict", nargs="+", metavar="PICTURE", help="say what is on them, by the weights in --out; no training")
+    args = parser.parse_args()
+    args.model = args.model or ("conv" if args.data.startswith("folder:") else "mlp")
+    return args
+
+
+def _augmentation(text):
+    try:
+        augmentation(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
+    return text
 
 
 def main():
     args = parse()
+    if args.predict:
+        return say(args)
     snn.manual_seed(args.seed)
     examples = data.load(args.data).labelled()
     if args.validate:
         examples = examples.hold_out(args.validate)
+    watched = examples.hold_out(len(examples.train_x) // 10) if args.patience else examples
+    augment = choose_augmentation(args, examples.shape)
 
     model = build(args, examples).to(args.device)
-    loader = data.DataLoader((examples.train_x, examples.train_y), args.batch_size, shuffle=True)
-    optimizer = optim.Adam(model.parameters(), args.lr)
+    loader = data.DataLoader((watched.train_x, watched.train_y), args.batch_size, shuffle=True, transform=augment)
+    optimizer = optim.AdamW(model.parameters(), args.lr, weight_decay=args.weight_decay)
     schedule = optim.lr_scheduler.OneCycleLR(optimizer, args.lr, epochs=args.epochs, steps_per_epoch=len(loader))
-    run = Run(args, model=model, loader=loader, optimizer=optimizer, schedule=schedule)
+    parts = {"model": model, "loader": loader, "optimizer": optimizer, "schedule": schedule}
+    if args.ema:
+        parts["average"] = average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
+    final = average.module if args.ema else model
+    if args.patience:
+        parts["stopping"] = stopping = EarlyStopping(final, args.patience)
+    run = Run(args, **parts)
 
-    for _ in run.epochs(args.epochs):
+    for _ in run.epochs(args.epochs, until=stopping.is_over if args.patience else lambda: False):
         for x, y in run.batches(loader):
             loss = F.cross_entropy(model(x), y)
             run.log(loss=loss)
@@ -66,14 +101,21 @@ def main():
             schedule.step()
             for linear in model.linears() if args.model == "mlp" else ():
                 max_norm_(linear.weight, args.max_norm)
-        run.log(test_error=metrics.error(predict(model, examples.test_x).argmax(1), examples.test_y))
+            if args.ema:
+                average.update_parameters(model)
+        error = metrics.error(predict(final, watched.test_x).argmax(1), watched.test_y)
+        run.log(**{"held_out_error" if args.patience else "test_error": error})
+        if args.patience:
+            stopping.update(error)
 
-    probabilities = predict(model, examples.test_x)
+    if args.patience:
+        stopping.restore()
+    probabilities = predict(final, examples.test_x, augment=augment, copies=args.copies)
     error = metrics.error(probabilities.argmax(1), examples.test_y)
-    draw(run, examples, model, probabilities, f"{examples.name}: {error:.2f} % of {len(examples.test_y):,} wrong")
-    checkpoint.save_weights(run.out / "weights.safetensors", model.state_dict())
+    save_classifier(run.out / "weights.safetensors", final, examples.classes)
+    draw(run, examples, final, probabilities, f"{examples.name}: {error:.2f} % of {len(examples.test_y):,} wrong")
     run.result(test_error=error, split=f"last {args.validate} of train" if args.validate else "test",
-               protocol=f"{args.data}, {describe(args)}, no augmentation, settings not chosen on this split")
+               protocol=f"{args.data}, {describe(args, augment)}, settings not chosen on this split")
 
 
 def build(args, examples):
@@ -84,23 +126,38 @@ def build(args, examples):
     return ConvNet(examples.shape, len(examples.classes), args.channels, args.dropout)
 
 
-def describe(args):
-    return f"MLP {args.hidden}, dropout, max-norm" if args.model == "mlp" else f"convolutional net {args.channels}, batch norm, dropout"
+def choose_augmentation(args, shape):
+    """What --augment says, or what suits the pictures."""
+    if args.augment:
+        if len(shape) == 1 and args.augment != "none":
+            raise data.DataError(f"{args.data}: --augment changes pictures, these are rows of {shape[0]} numbers")
+        return augmentation(args.augment)
+    return augmentation("none" if args.model == "mlp" else "photographs" if shape[0] == 3 else "drawings")
+
+
+def describe(args, augment):
+    kind = f"MLP {args.hidden}, dropout, max-norm" if args.model == "mlp" else f"convolutional net {args.channels}, batch norm, dropout"
+    return f"{kind}, {'no augmentation' if augment is None else augment}" + (f", mean over {args.copies} copies too" if args.copies else "")
 
 
 def draw(run, examples, model, probabilities, title):
     predicted, target, names = probabilities.argmax(1), examples.test_y, examples.classes
+    judged = "held_out_error" if run.args.patience else "test_error"
     pictures.curves(run.out / "curves.png", {"training loss": {"loss": run.history("loss")},
-                                             "test error, percent": {"test": run.history("test_error")}}, examples.name)
+                                             judged.replace("_", " ") + ", percent": {judged: run.history(judged)}}, examples.name)
     pictures.confusion_matrix(run.out / "confusion.png", metrics.confusion_matrix(predicted, target, len(names)), names, title)
-
     if len(examples.shape) == 1:                                                             # rows of numbers, nothing to look at
         return
+
     wrong = np.flatnonzero(predicted != target)
     worst = wrong[np.argsort(probabilities[wrong, target[wrong]], kind="stable")][:24]       # least probability for the truth
-    captions = [f"{names[target[i]]} taken for {names[predicted[i]]}\n{100 * probabilities[i, predicted[i]]:.0f} % sure" for i in worst]
+    captions = {i: f"{names[target[i]]} taken for {names[predicted[i]]}\n{100 * probabilities[i, predicted[i]]:.0f} % sure" for i in worst}
     if len(worst):
-        pictures.image_grid(run.out / "mistakes.png", examples.test_x[worst], captions, "The worst mistakes")
+        pictures.image_grid(run.out / "mistakes.png", examples.test_x[worst], list(captions.values()), "The worst mistakes")
+    right = np.flatnonzero(predicted == target)
+    shown = np.concatenate([right[:4], worst[:4]])
+    draw_reasons(run.out / "reasons.png", model, examples.test_x[shown], predicted[shown],
+                 [captions.get(i, names[predicted[i]]) for i in shown])
     if isinstance(model, MLP):
         weight, shape = model.linears()[0].weight.detach().numpy(), examples.shape
         weight = weight * examples.train_x.std(0).ravel()                                    # what no picture has does not count
@@ -108,6 +165,28 @@ def draw(run, examples, model, probabilities, title):
         weight = model.features[0].weight.detach().numpy()
         weight, shape = weight.reshape(len(weight), -1), weight.shape[1:]
     pictures.filters(run.out / "filters.png", weight, shape, "What the first layer looks for: blue ink, red no ink")
+
+
+def draw_reasons(path, model, x, classes, captions):
+    """What in the pictures made the model see these classes."""
+    maps = {"saliency": explain.saliency(model, x, classes),
+            "occlusion": explain.occlusion(model, x, classes, max(2, min(x.shape[2:]) // 4))}
+    if not isinstance(model, MLP):
+        maps["Grad-CAM"] = explain.grad_cam(model, model.features, x, classes)
+    pictures.heat_maps(path, x, maps, captions, "What made the network decide")
+
+
+def say(args):
+    """The most probable classes of the pictures that --predict names."""
+    model, classes = load_classifier(args.out / "weights.safetensors")
+    channels, *size = model.options["shape"]
+    x = data.read_pictures(args.predict, size, channels)
+    probabilities = predict(model, x)
+    for path, p in zip(args.predict, probabilities, strict=True):
+        print(path)
+        for i in np.argsort(-p, kind="stable")[:5]:
+            print(f"{100 * p[i]:7.1f} %  {classes[i]}")
+    draw_reasons(args.out / "reasons.png", model, x, probabilities.argmax(1), [classes[p.argmax()] for p in probabilities])
 
 
 if __name__ == "__main__":

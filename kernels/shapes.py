@@ -1,4 +1,8 @@
-"""Shapes that every wing works out and checks alike."""
+"""Shapes and settings that every wing works out and checks alike."""
+
+from typing import NamedTuple
+
+import numpy as np
 
 
 def conv_size(name, x_shape, w_shape, stride, padding, dilation, groups):
@@ -19,3 +23,30 @@ def conv_size(name, x_shape, w_shape, stride, padding, dilation, groups):
         raise ValueError(f"{name}: the kernel reaches over {reach} pixels (size {tuple(w_shape[2:])}, dilation {dilation}), but the padded "
                          f"input has {padded}; it must not be smaller")
     return size
+
+
+def picture_size(name, x, size):
+    """(h, w) of what becomes of the pictures x, by default as large as they are; ValueError or TypeError if they are none."""
+    if x.ndim != 4:
+        raise ValueError(f"{name}: pictures must have shape (N, C, H, W), got {x.shape}")
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: pictures must be float32 or float64, got {x.dtype}")
+    return x.shape[2:] if size is None else tuple(size)
+
+
+class Distortion(NamedTuple):
+    """How far `augment` may change a picture. What is drawn once for a picture is uniform between the limits."""
+
+    shift: float = 0            # pixels, in both directions
+    rotation: float = 0         # radians
+    scale: float = 0            # of the logarithm of the size
+    shear: float = 0            # tangent of the slant
+    flip: float = 0             # probability of left for right
+    brightness: float = 0       # the factor lies between 1 - brightness and 1 + brightness
+    elastic: float = 0          # standard deviation of the displacements, in pixels
+    spacing: float = 8          # pixels from one independent displacement to the next
+
+
+def spline_nodes(pixels, spacing):
+    """Nodes of the cubic B-spline over so many pixels: four are around every pixel."""
+    return int((pixels - 1) // spacing) + 4

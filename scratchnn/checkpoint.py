@@ -58,14 +58,20 @@ def load(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: its description of the state makes no sense: {error!r}") from None
 
 
-def save_weights(path: str | Path, state_dict: Mapping[str, Tensor | np.ndarray]) -> None:
-    """Write a module's state_dict() as a plain .safetensors file, which PyTorch reads too (safetensors.torch.load_file)."""
-    write_atomically(path, to_bytes({name: _as_array(value, name) for name, value in state_dict.items()}))
+def save_weights(path: str | Path, state_dict: Mapping[str, Tensor | np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a module's state_dict() as a plain .safetensors file, which PyTorch reads too (safetensors.torch.load_file), with texts of
+    any kind beside them."""
+    write_atomically(path, to_bytes({name: _as_array(value, name) for name, value in state_dict.items()}, metadata))
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
     """The Tensors of a .safetensors file by name, for load_state_dict(). Raises CheckpointError, FileNotFoundError."""
     return {name: Tensor(array) for name, array in _read(path)[0].items()}
+
+
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """The texts that `save_weights` wrote beside the weights. Raises CheckpointError, FileNotFoundError."""
+    return _read(path)[1]
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ Curve = tuple[np.ndarray, np.ndarray]   # steps, values
 
 INK, RED, GREY = "#20304a", "#c8442f", "#8a93a3"
 PALETTE = ("#2f6db3", "#c8442f", "#3a9a6b", "#d99a2b", "#7a5aa6", "#5b6472")
+HEAT = (0.86, 0.16, 0.06)
 LINE, UNKNOWN = (0.84, 0.86, 0.89), (0.98, 0.91, 0.76)      # between pictures; pixels that are not known
 STYLE = {"font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": GREY,
          "xtick.color": INK, "ytick.color": INK, "axes.titlesize": 10, "axes.titlelocation": "left", "figure.titlesize": 12,
@@ -68,6 +69,27 @@ def image_table(path: str | Path, images: np.ndarray, rows: Sequence[str] = (), 
         axes.set_yticks(np.arange(R) * (H + 1) + 0.5 * (H + 1), rows or [""] * R)
         axes.tick_params(length=0, labeltop=True, labelbottom=False)
         axes.spines[:].set_visible(False)
+
+
+def heat_maps(path: str | Path, images: np.ndarray, maps: Mapping[str, np.ndarray], captions: Sequence[str] = (), title: str = "") -> None:
+    """Pictures (N, C, H, W) in 0..1 above their captions, and under them a row for each name: its maps (N, H, W) over faint copies of the
+    pictures, each map on its own scale, what lies below 0 left out."""
+    N = len(images)
+    with _figure(path, (1.3 * N + 0.2, 1.3 * len(maps) + 1.75), title) as figure:
+        cells = figure.subplots(1 + len(maps), N, squeeze=False, gridspec_kw={"height_ratios": [1] + [1] * len(maps)})
+        for axes in cells.ravel():
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        for n, image in enumerate(images):
+            colours = _colours(image)
+            cells[0, n].imshow(colours, interpolation="nearest")
+            cells[0, n].set_xlabel(captions[n] if captions else "", fontsize=8)
+            faint = 1 - 0.5 * (1 - colours.mean(2, keepdims=True).repeat(3, 2))
+            for row, heat in enumerate(maps.values(), 1):
+                strength = (heat[n] / max(heat[n].max(), 1e-12)).clip(0, 1)[:, :, None]
+                cells[row, n].imshow(faint * (1 - strength) + np.array(HEAT) * strength, interpolation="nearest")
+        for row, name in enumerate(maps, 1):
+            cells[row, 0].set_ylabel(name)
 
 
 def animation(path: str | Path, images: np.ndarray, columns: int, milliseconds: int = 80) -> None:

@@ -39,6 +39,7 @@ from scratchnn.data.files import writing
 from scratchnn.debug import find_nonfinite
 from scratchnn.device import Device
 from scratchnn.metrics.record import append_results
+from scratchnn.nn.module import Module
 from scratchnn.random import get_rng_state, set_rng_state
 from scratchnn.tensor import Tensor
 
@@ -161,14 +162,15 @@ class Run:
 
     # -- the loop
 
-    def epochs(self, n: int) -> Iterator[int]:
-        """The numbers of the epochs that are left of n. The first one may be continued in its middle: `batches` sees to it.
+    def epochs(self, n: int, until: Callable[[], bool] = lambda: False) -> Iterator[int]:
+        """The numbers of the epochs that are left of n, as long as `until` does not say True: for instance of EarlyStopping.
 
-        A second loop goes on from where the first one ended. A loop left by `break` is not saved at its end.
+        The first one may be continued in its middle: `batches` sees to it. A second loop goes on from where the first one ended.
+        A loop left by `break` is not saved at its end.
         """
         with self._running():
             self._length = n
-            while self.epoch < n:
+            while self.epoch < n and not until():
                 yield self.epoch
                 self.epoch += 1
                 self._pause()
@@ -353,3 +355,43 @@ def _signals(handler):
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+# ---- when to stop ---------------------------------------------------------------------------------------------------------
+
+class EarlyStopping:
+    """Keeps a model's best weights, and says when `patience` epochs found none that are better.
+
+        stopping = EarlyStopping(model, patience=5)
+        run = Run(args, ..., stopping=stopping)
+        for epoch in run.epochs(args.epochs, until=stopping.is_over):
+            ...
+            stopping.update(validation_error)                      the lower the better, on examples that are neither learnt from nor tested on
+        stopping.restore()                                         gives the model its best weights
+    """
+
+    def __init__(self, model: Module, patience: int):
+        if patience < 1:
+            raise ValueError(f"EarlyStopping needs a patience of at least 1, got {patience}")
+        self.model, self.patience, self.best, self.since, self.weights = model, patience, math.inf, 0, None
+
+    def update(self, value: float) -> None:
+        """Take note of how good the model is now."""
+        self.since += 1
+        if value < self.best:
+            self.best, self.since = value, 0
+            self.weights = {name: Tensor(t.array.copy()) for name, t in self.model.state_dict().items()}
+
+    def is_over(self) -> bool:
+        return self.since >= self.patience
+
+    def restore(self) -> None:
+        """Give the model the best weights that were seen, if any."""
+        if self.weights is not None:
+            self.model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict:
+        return {"best": self.best, "since": self.since, "weights": self.weights}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best, self.since, self.weights = state["best"], state["since"], state["weights"]

@@ -12,6 +12,7 @@ from scipy import stats
 
 from kernels import cpu, jit, reference, scalar
 from kernels.reference.random import _philox
+from kernels.shapes import Distortion
 
 FLOATS = [np.float32, np.float64]
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
@@ -180,6 +181,14 @@ def warp_arguments(rng, floats, N, D, x, g):
             "gaussian_blur": [(pictures, 0.3), (pictures, 1.5), (x, 4)]}
 
 
+def augment_arguments(rng, floats, N, D, x, g):
+    pictures = floats(N, 2, D + 1, 5)
+    rigid, bent = Distortion(1.5, 0.3, 0.2, 0.1, 0.5, 0.4), Distortion(elastic=1.5, spacing=3, brightness=0.5)
+    return {"augment": [(pictures, 7, 3, rigid), (pictures, 7, 3, rigid, (D, 3)), (np.abs(pictures).astype(np.float32), 1, 0, bent),
+                        (pictures, 1, 0, Distortion())],
+            "augment_blocks": [(rigid, (D, 3)), (bent, (D, 5))]}
+
+
 def pool_arguments(rng, floats, N, D, x, g):
     pictures, line = np.round(floats(N, 2, 5, D + 2), 1), floats(N, D + 4)                        # ties
     pictures[0, 0, 0, :2], pictures[0, 1, :, 0] = -np.inf, np.nan
@@ -206,7 +215,7 @@ def resize_arguments(rng, floats, N, D, x, g):
 
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
              "norm": norm_arguments, "conv": conv_arguments, "batch_norm": batch_norm_arguments, "embedding": embedding_arguments,
-             "random": random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments, "pool": pool_arguments,
+             "random": random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments, "augment": augment_arguments, "pool": pool_arguments,
              "resize": resize_arguments, "rbm": rbm_arguments}
 
 

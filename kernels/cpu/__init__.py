@@ -1,5 +1,6 @@
 """The CPU wing: Numba kernels on NumPy arrays, float32 and float64."""
 
+from kernels.cpu.augment import augment, augment_blocks
 from kernels.cpu.batch_norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward
 from kernels.cpu.conv import conv, conv_input_gradient, conv_weight_gradient
 from kernels.cpu.elementwise import (

@@ -8,6 +8,7 @@ import numpy as np
 from kernels import jit
 from kernels.cpu.matmul import matmul
 from kernels.jit import inner, like, parallel_for
+from kernels.shapes import picture_size
 
 TRUNCATE = 4       # standard deviations after which a Gaussian counts as zero, as in scipy.ndimage
 
@@ -103,20 +104,12 @@ def warp(x, affine, displacement=None, size=None):
 
 def _check(x, affine, displacement, size):
     """(h, w) of the result; ValueError or TypeError if the arguments do not fit."""
-    if x.ndim != 4:
-        raise ValueError(f"warp: pictures must have shape (N, C, H, W), got {x.shape}")
-    _check_dtype("warp", x)
+    h, w = picture_size("warp", x, size)
     if affine.shape != (len(x), 2, 3):
         raise ValueError(f"warp: affine has shape {affine.shape}, {(len(x), 2, 3)} fits {len(x)} pictures")
-    h, w = x.shape[2:] if size is None else size
     if displacement is not None and displacement.shape != (len(x), 2, h, w):
         raise ValueError(f"warp: displacement has shape {displacement.shape}, {(len(x), 2, h, w)} fits a result of {h} x {w} pixels")
     return h, w
-
-
-def _check_dtype(name, x):
-    if x.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: pictures must be float32 or float64, got {x.dtype}")
 
 
 # ---- smoothing ------------------------------------------------------------------------------------------------------
@@ -134,7 +127,8 @@ def gaussian_blur(x, sigma):
         raise ValueError(f"gaussian_blur: sigma must be above 0 and finite, got {sigma}")
     if x.ndim < 2:
         raise ValueError(f"gaussian_blur: planes must have shape (..., H, W), got {x.shape}")
-    _check_dtype("gaussian_blur", x)
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"gaussian_blur: planes must be float32 or float64, got {x.dtype}")
     for size in x.shape[-2:]:
         x = matmul(x.swapaxes(-1, -2), _gaussian(size, sigma).astype(x.dtype))        # swapped twice: first along H, then along W
     return x

@@ -1,5 +1,6 @@
 """The reference wing: the obvious truth in NumPy and SciPy, without a JIT."""
 
+from kernels.reference.augment import augment, augment_blocks
 from kernels.reference.batch_norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward
 from kernels.reference.conv import conv, conv_input_gradient, conv_weight_gradient
 from kernels.reference.elementwise import (

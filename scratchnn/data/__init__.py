@@ -1,10 +1,11 @@
 """Data sets, ready as arrays, and the loader that cuts them into batches."""
 
 from scratchnn.data.arrays import array_file
+from scratchnn.data.augment import DRAWINGS, PHOTOGRAPHS, Augment
 from scratchnn.data.cifar import cifar10, cifar10_subset
 from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.download import DownloadError, fetch
-from scratchnn.data.folder import picture_folder
+from scratchnn.data.folder import picture_folder, read_picture, read_pictures
 from scratchnn.data.glyphs import glyphs
 from scratchnn.data.images import digits, fashion_mnist, mnist
 from scratchnn.data.loader import DataLoader
@@ -14,7 +15,7 @@ from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespea
 from scratchnn.data.toys import GRID_SIGMA, RING_SIGMA, grid, grid_centres, moons, ring, ring_centres, swiss_roll
 
 __all__ = [
-    "FILES", "GRID_SIGMA", "RING_SIGMA", "SETS", "DataError", "DataLoader", "DataSet", "DownloadError", "Table", "Text", "array_file",
+    "DRAWINGS", "FILES", "GRID_SIGMA", "PHOTOGRAPHS", "RING_SIGMA", "SETS", "Augment", "DataError", "DataLoader", "DataSet", "DownloadError", "Table", "Text", "array_file",
     "cifar10", "cifar10_subset", "csv_file", "digits", "fashion_mnist", "fetch", "glyphs", "grid", "grid_centres", "load", "mnist",
-    "moons", "picture_folder", "ptb", "python_docs", "ring", "ring_centres", "swiss_roll", "text_file", "tinyshakespeare", "write_csv",
+    "moons", "picture_folder", "ptb", "python_docs", "read_picture", "read_pictures", "ring", "ring_centres", "swiss_roll", "text_file", "tinyshakespeare", "write_csv",
 ]

@@ -70,14 +70,18 @@ class DataSet:
 
 
 def split(name: str, count: int, share: float, labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers (train, test) of `count` rows, a random `share` of them for the test, of each class as much; always the same."""
+    """Row numbers (train, test) of `count` rows, a random `share` of them for the test, of each class as much; always the same.
+
+    Those to learn from are in random order, so that their last ones, which `hold_out` takes, are of every class.
+    """
     if not 0 < share < 1:
         raise DataError(f"{name}: the share of the test part is above 0 and below 1, got {share}")
-    order = kernels.permutation(0, 0, count)
+    order = shuffled = kernels.permutation(0, 0, count)
     if labels is not None:
         order = order[np.argsort(labels[order], kind="stable")]
     steps = np.floor(np.arange(count + 1) * share)
     chosen = steps[1:] > steps[:-1]                         # evenly along the classes, so that each gives its share
     if not chosen.any():
         raise DataError(f"{name}: {count} examples are too few to set a share of {share} apart for the test")
-    return np.sort(order[~chosen]), np.sort(order[chosen])
+    held = np.sort(order[chosen])
+    return shuffled[~np.isin(shuffled, held)], held

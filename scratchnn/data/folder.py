@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +49,17 @@ def picture_folder(path: str | Path, size: int = 32, channels: int | None = None
     return _dataset(path, np.stack(pictures), np.array(labels), names, channels, test)
 
 
-def read_picture(path: str | Path, size: int | None = None) -> np.ndarray:
-    """A picture as (3, H, W) uint8, turned upright as its camera says, transparent parts white; scaled to size x size if given.
+def read_pictures(paths: Sequence[str | Path], size: tuple[int, int], channels: int) -> np.ndarray:
+    """Pictures as the examples of `picture_folder`: (N, channels, H, W) float32 in 0..1, scaled to size = (H, W), channels 1 or 3.
+
+    Raises DataError naming file and fault, OSError.
+    """
+    return _pixels(np.stack([read_picture(path, size) for path in paths]), channels)
+
+
+def read_picture(path: str | Path, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """A picture as (3, H, W) uint8, turned upright as its camera says, transparent parts white; scaled to size x size or (H, W) if
+    given, what is too wide or too high cut off at both ends alike.
 
     Raises DataError naming file and fault, for pictures beyond Pillow's limit of pixels too.
     """
@@ -64,7 +73,8 @@ def read_picture(path: str | Path, size: int | None = None) -> np.ndarray:
                 ImageOps.exif_transpose(image, in_place=True)
                 image = _colours(image)
         if size is not None:
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+            height, width = (size, size) if isinstance(size, int) else size
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     except Image.UnidentifiedImageError:
         raise DataError(f"{path}: not a picture ({', '.join(FORMATS)})") from None
     except Exception as fault:                   # Pillow's decoders raise nearly anything on damaged files
@@ -112,11 +122,16 @@ def _dataset(path, pictures, labels, classes, channels, test):
     """The DataSet of (N, 3, S, S) uint8 pictures."""
     if channels is None:
         channels = 1 if (pictures == pictures[:, :1]).all() else 3
-    if channels == 1:                            # the grey of ITU-R BT.601, which leaves what is grey as it is
-        pictures = np.rint(pictures.transpose(0, 2, 3, 1) @ np.array([0.299, 0.587, 0.114], np.float32))[:, None]
     used, labels = np.unique(labels, return_inverse=True)        # all pictures of a class may have been skipped
     classes = tuple(classes[i] for i in used) if classes else ()
     train, held = split(str(path), len(pictures), test, labels)
-    x = np.divide(pictures, np.float32(255), dtype=np.float32)
+    x = _pixels(pictures, channels)
     y = (labels[train], labels[held]) if classes else (None, None)
     return DataSet(path.name, x[train], y[0], x[held], y[1], classes, x.shape[1:])
+
+
+def _pixels(pictures, channels):
+    """(N, 3, H, W) uint8 -> (N, channels, H, W) in 0..1."""
+    if channels == 1:                            # the grey of ITU-R BT.601, which leaves what is grey as it is
+        pictures = np.rint(pictures.transpose(0, 2, 3, 1) @ np.array([0.299, 0.587, 0.114], np.float32))[:, None]
+    return np.divide(pictures, np.float32(255), dtype=np.float32)

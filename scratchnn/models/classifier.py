@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 import scratchnn as snn
-from scratchnn import nn
+from scratchnn import checkpoint, nn
+from scratchnn.checkpoint import CheckpointError
+from scratchnn.data import Augment
+from scratchnn.random import Generator
 
 
 class MLP(nn.Module):
@@ -19,14 +25,17 @@ class MLP(nn.Module):
     hidden         units of each hidden layer
     dropout        share of each hidden layer's outputs that is set to 0 in training (Srivastava et al. 2014)
     input_dropout  the same for the inputs
-    activation     makes the activation layer
+    activation     makes the activation layer; one of nn's, or its name
 
     forward: (N, *shape) -> logits (N, classes), of which softmax makes probabilities.
     """
 
     def __init__(self, shape: Sequence[int], classes: int, hidden: Sequence[int] = (512, 512), dropout: float = 0.5,
-                 input_dropout: float = 0.2, activation: Callable[[], nn.Module] = nn.ReLU):
+                 input_dropout: float = 0.2, activation: str | Callable[[], nn.Module] = nn.ReLU):
         super().__init__()
+        activation = getattr(nn, activation) if isinstance(activation, str) else activation
+        self.options = {"shape": list(shape), "classes": classes, "hidden": list(hidden), "dropout": dropout,
+                        "input_dropout": input_dropout, "activation": activation.__name__}
         sizes = [math.prod(shape), *hidden]
         layers = [nn.Flatten(), nn.Dropout(input_dropout)]
         for inputs, outputs in zip(sizes, hidden, strict=False):
@@ -58,6 +67,7 @@ class ConvNet(nn.Module):
         if len(shape) != 3 or min(shape[1:]) < 2 ** (len(channels) - 1):
             raise ValueError(f"ConvNet takes pictures (C, H, W) of at least {2 ** (len(channels) - 1)} pixels a side, to be halved "
                              f"{len(channels) - 1} times; got shape {tuple(shape)}")
+        self.options = {"shape": list(shape), "classes": classes, "channels": list(channels), "dropout": dropout}
         layers, inputs = [], shape[0]
         for i, outputs in enumerate(channels):
             layers += [nn.MaxPool2d(2)] if i else []
@@ -71,11 +81,51 @@ class ConvNet(nn.Module):
         return self.classifier(self.features(x))
 
 
-def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
-    """Probabilities of the classes, (N, classes), for examples (N, *shape). The model works in eval mode and keeps its own."""
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; afterwards in the mode it was in."""
     training = model.training
     model.eval()
-    with snn.no_grad():
-        parts = [snn.softmax(model(snn.from_numpy(x[i:i + batch_size])), -1).numpy() for i in range(0, len(x), batch_size)]
-    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1000, *, augment: Augment | None = None, copies: int = 0) -> np.ndarray:
+    """Probabilities of the classes, (N, classes), for examples (N, *shape). The model works in eval mode and keeps its own.
+
+    augment, copies   test-time averaging: the mean over the examples and so many copies of them that `augment` changed, always the same
+    """
+    generator, parts = Generator(0), []
+    with evaluating(model), snn.no_grad():
+        for i in range(0, len(x), batch_size):
+            seen = [x[i:i + batch_size]]
+            seen += [augment(seen[0], generator) for _ in range(copies)]
+            parts.append(np.mean([snn.softmax(model(snn.from_numpy(part)), -1).numpy() for part in seen], 0))
     return np.concatenate(parts)
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------------
+
+KINDS = {"MLP": MLP, "ConvNet": ConvNet}
+
+
+def save_classifier(path: str | Path, model: MLP | ConvNet, classes: Sequence[str]) -> None:
+    """Write weights as checkpoint.save_weights does, with what `load_classifier` needs beside them."""
+    about = {"kind": type(model).__name__, "options": model.options, "classes": list(classes)}
+    checkpoint.save_weights(path, model.state_dict(), {"classifier": json.dumps(about)})
+
+
+def load_classifier(path: str | Path) -> tuple[nn.Module, list[str]]:
+    """(model, names of its classes) from a file that `save_classifier` wrote. Raises CheckpointError, FileNotFoundError."""
+    weights, metadata = checkpoint.load_weights(path), checkpoint.load_metadata(path)
+    try:
+        about = json.loads(metadata["classifier"])
+        model = KINDS[about["kind"]](**about["options"])
+        model.load_state_dict(weights)
+        return model, [str(name) for name in about["classes"]]
+    except KeyError:
+        raise CheckpointError(f"{path}: weights, but not of a classifier that was saved here") from None
+    except (AttributeError, TypeError, ValueError, RuntimeError) as fault:
+        raise CheckpointError(f"{path}: its weights do not fit its description: {fault}") from None

@@ -41,7 +41,7 @@ class AveragedModel(nn.Module):
     """A copy of a model, `module`, whose parameters are the average of those that `update_parameters` was given.
 
     multi_avg_fn   what the average is: get_swa_multi_avg_fn() (the default) or get_ema_multi_avg_fn(decay)
-    use_buffers    average the buffers too, all of which must be floating-point; otherwise they are copied
+    use_buffers    average the floating-point buffers too, for instance the statistics of batch norm; what is not averaged is copied
 
     The first update copies. Buffer: n_averaged, the updates so far.
     """
@@ -58,9 +58,13 @@ class AveragedModel(nn.Module):
     def update_parameters(self, model: nn.Module) -> None:
         """Take the present weights of the model that is trained into the average."""
         own, given = list(self.module.parameters()), list(model.parameters())
-        copied = list(zip(self.module.buffers(), model.buffers(), strict=True))
-        if self.use_buffers:
-            own, given, copied = own + [p for p, _ in copied], given + [q for _, q in copied], []
+        copied = []
+        for p, q in zip(self.module.buffers(), model.buffers(), strict=True):
+            if self.use_buffers and p.is_floating_point():
+                own.append(p)
+                given.append(q)
+            else:
+                copied.append((p, q))
         count = self.n_averaged.item()
         if count:
             self.multi_avg_fn(own, given, count)

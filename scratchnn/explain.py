@@ -1,0 +1,87 @@
+"""What in a picture made a network decide as it did: saliency, Grad-CAM, occlusion. All take a classifier, pictures x (N, C, H, W) and
+the class (N,) that is asked about, and give maps (N, H, W) in which more means that it mattered more."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import scratchnn as snn
+import scratchnn.nn.functional as F
+from scratchnn import autograd, nn
+from scratchnn.models.classifier import evaluating, predict
+from scratchnn.tensor import Tensor
+
+
+def saliency(model: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: int = 100) -> np.ndarray:
+    """How much the class's logit changes with each pixel: the largest |derivative| of its channels.
+
+    Simonyan, Vedaldi & Zisserman 2014, "Deep inside convolutional networks", section 3.
+    """
+    def explain(x, target):
+        pixels = Tensor(x).requires_grad_()
+        return autograd.grad(_score(model, pixels, target), pixels)[0].abs().max(1)[0]
+
+    return _by_batches(model, explain, x, target, batch_size)
+
+
+def grad_cam(model: nn.Module, layer: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: int = 100) -> np.ndarray:
+    """Which of a layer's activations speak for the class: max(0, sum over channels of mean gradient times activation), enlarged
+    bilinearly to the size of the pictures. `layer` is a convolutional part of the model, best its last.
+
+    Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based localization", equations 1 and 2.
+    """
+    seen = []
+
+    def explain(x, target):
+        seen.clear()
+        score = _score(model, Tensor(x).requires_grad_(), target)
+        if len(seen) != 1 or seen[0].ndim != 4:
+            raise ValueError(f"grad_cam: the layer must be called once and give activations (N, C, h, w), got {[a.shape for a in seen]}")
+        gradient, = autograd.grad(score, seen[0])
+        heat = (gradient.mean((2, 3), keepdim=True) * seen[0]).sum(1, keepdim=True).relu()
+        return F.interpolate(heat, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+    hook = layer.register_forward_hook(lambda module, args, output: seen.append(output))
+    try:
+        return _by_batches(model, explain, x, target, batch_size)
+    finally:
+        hook.remove()
+
+
+def occlusion(model: nn.Module, x: np.ndarray, target: np.ndarray, size: int, stride: int | None = None) -> np.ndarray:
+    """By how much the class's probability falls when a square of `size` pixels in the picture's mean colour covers a place: of each
+    pixel, the mean over the squares that cover it, which lie `stride` (size // 2) pixels apart.
+
+    Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks".
+    """
+    H, W = x.shape[2:]
+    if not 1 <= size <= min(H, W):
+        raise ValueError(f"occlusion: squares of {size} pixels do not fit into pictures of {H} x {W}")
+    stride = stride or max(1, size // 2)
+    corners = [(i, j) for i in _starts(H, size, stride) for j in _starts(W, size, stride)]
+    before, heat = predict(model, x), np.zeros((len(x), H, W), x.dtype)
+    covers = np.zeros((H, W), x.dtype)
+    for i, j in corners:
+        covers[i:i + size, j:j + size] += 1
+    for n, picture in enumerate(x):
+        covered = np.repeat(picture[None], len(corners), 0)
+        for copy, (i, j) in zip(covered, corners, strict=True):
+            copy[:, i:i + size, j:j + size] = picture.mean((1, 2), keepdims=True)
+        for fall, (i, j) in zip(before[n, target[n]] - predict(model, covered, 200)[:, target[n]], corners, strict=True):
+            heat[n, i:i + size, j:j + size] += fall
+    return heat / covers
+
+
+def _starts(length, size, stride):
+    """Where squares begin along one side: every `stride` pixels, and at the end."""
+    return sorted({*range(0, length - size, stride), length - size})
+
+
+def _score(model, x, target):
+    """The sum of the pictures' logits of their classes; the pictures do not depend on each other."""
+    return model(x)[np.arange(len(target)), target].sum()
+
+
+def _by_batches(model, explain, x, target, batch_size):
+    with evaluating(model), snn.enable_grad():
+        return np.concatenate([explain(x[i:i + batch_size], target[i:i + batch_size]).detach().numpy() for i in range(0, len(x), batch_size)])
