@@ -45,8 +45,8 @@ def parse():
     parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate of the one-cycle schedule (default: 0.005)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="examples in a step (default: 64)")
     parser.add_argument("--weight-decay", type=float, default=0, metavar="L", help="of AdamW (default: 0)")
-    parser.add_argument("--augment", type=_augmentation, metavar="HOW", help="none, drawings, photographs, or for instance shift=0.1,rotate=10 "
-                        "(default: of an mlp none, of conv photographs if there is colour, otherwise drawings)")
+    parser.add_argument("--augment", type=_augmentation, metavar="HOW", help="none, drawings, photographs, or settings as in "
+                        "shift=0.1,rotate=10 (default: of an mlp none, of conv photographs if there is colour, otherwise drawings)")
     parser.add_argument("--ema", type=float, default=0, metavar="D", help="use the moving average of the weights that keeps so much of "
                         "itself in each step, such as 0.999 (default: 0, the weights themselves)")
     parser.add_argument("--copies", type=int, default=0, metavar="N", help="classify the mean of so many augmented copies (default: 0)")
@@ -172,7 +172,7 @@ def draw_reasons(path, model, x, classes, captions):
     maps = {"saliency": explain.saliency(model, x, classes),
             "occlusion": explain.occlusion(model, x, classes, max(2, min(x.shape[2:]) // 4))}
     if not isinstance(model, MLP):
-        maps["Grad-CAM"] = explain.grad_cam(model, model.features, x, classes)
+        maps["Grad-CAM"] = explain.grad_cam(model, model.blocks(), x, classes)
     pictures.heat_maps(path, x, maps, captions, "What made the network decide")
 
 

@@ -3,6 +3,8 @@ the class (N,) that is asked about, and give maps (N, H, W) in which more means 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import scratchnn as snn
@@ -24,28 +26,42 @@ def saliency(model: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: in
     return _by_batches(model, explain, x, target, batch_size)
 
 
-def grad_cam(model: nn.Module, layer: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: int = 100) -> np.ndarray:
+def grad_cam(model: nn.Module, layers: nn.Module | Sequence[nn.Module], x: np.ndarray, target: np.ndarray,
+             batch_size: int = 100) -> np.ndarray:
     """Which of a layer's activations speak for the class: max(0, sum over channels of mean gradient times activation), enlarged
-    bilinearly to the size of the pictures. `layer` is a convolutional part of the model, best its last.
+    bilinearly to the size of the pictures.
 
     Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based localization", equations 1 and 2.
+    The last convolutional layer knows best what there is, but in a small picture its units see nearly all of it. Of several
+    layers (ConvNet.blocks()) the result is the geometric mean of their maps, each with 1 as its largest value: early ones say where.
+    Raises ValueError if a layer is not called just once or has other activations than (N, C, h, w).
     """
-    seen = []
+    layers, seen = [layers] if isinstance(layers, nn.Module) else list(layers), {}
 
     def explain(x, target):
         seen.clear()
         score = _score(model, Tensor(x).requires_grad_(), target)
-        if len(seen) != 1 or seen[0].ndim != 4:
-            raise ValueError(f"grad_cam: the layer must be called once and give activations (N, C, h, w), got {[a.shape for a in seen]}")
-        gradient, = autograd.grad(score, seen[0])
-        heat = (gradient.mean((2, 3), keepdim=True) * seen[0]).sum(1, keepdim=True).relu()
-        return F.interpolate(heat, x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        activations = [seen.get(i, []) for i in range(len(layers))]
+        if any(len(a) != 1 or a[0].ndim != 4 for a in activations):
+            raise ValueError("grad_cam: each layer must be called once and give activations (N, C, h, w), got "
+                             f"{[[t.shape for t in a] for a in activations]}")
+        activations = [a for a, in activations]
+        maps = [_class_map(a, g, x.shape[2:]) for a, g in zip(activations, autograd.grad(score, activations), strict=True)]
+        return maps[0] if len(maps) == 1 else snn.exp(sum((m / m.amax((1, 2), keepdim=True).clamp(1e-30)).clamp(1e-30).log()
+                                                          for m in maps) / len(maps))
 
-    hook = layer.register_forward_hook(lambda module, args, output: seen.append(output))
+    hooks = [layer.register_forward_hook(lambda module, args, output, i=i: seen.setdefault(i, []).append(output))
+             for i, layer in enumerate(layers)]
     try:
         return _by_batches(model, explain, x, target, batch_size)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+
+
+def _class_map(activations, gradient, size):
+    heat = (gradient.mean((2, 3), keepdim=True) * activations).sum(1, keepdim=True).relu()
+    return F.interpolate(heat, size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def occlusion(model: nn.Module, x: np.ndarray, target: np.ndarray, size: int, stride: int | None = None) -> np.ndarray:
@@ -84,4 +100,5 @@ def _score(model, x, target):
 
 def _by_batches(model, explain, x, target, batch_size):
     with evaluating(model), snn.enable_grad():
-        return np.concatenate([explain(x[i:i + batch_size], target[i:i + batch_size]).detach().numpy() for i in range(0, len(x), batch_size)])
+        parts = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
+        return np.concatenate([explain(x[part], target[part]).detach().numpy() for part in parts])

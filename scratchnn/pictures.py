@@ -73,7 +73,7 @@ def image_table(path: str | Path, images: np.ndarray, rows: Sequence[str] = (), 
 
 def heat_maps(path: str | Path, images: np.ndarray, maps: Mapping[str, np.ndarray], captions: Sequence[str] = (), title: str = "") -> None:
     """Pictures (N, C, H, W) in 0..1 above their captions, and under them a row for each name: its maps (N, H, W) over faint copies of the
-    pictures, each map on its own scale, what lies below 0 left out."""
+    pictures, each map on its own scale from its least, or 0, to its largest value."""
     N = len(images)
     with _figure(path, (1.3 * N + 0.2, 1.3 * len(maps) + 1.75), title) as figure:
         cells = figure.subplots(1 + len(maps), N, squeeze=False, gridspec_kw={"height_ratios": [1] + [1] * len(maps)})
@@ -86,7 +86,8 @@ def heat_maps(path: str | Path, images: np.ndarray, maps: Mapping[str, np.ndarra
             cells[0, n].set_xlabel(captions[n] if captions else "", fontsize=8)
             faint = 1 - 0.5 * (1 - colours.mean(2, keepdims=True).repeat(3, 2))
             for row, heat in enumerate(maps.values(), 1):
-                strength = (heat[n] / max(heat[n].max(), 1e-12)).clip(0, 1)[:, :, None]
+                least, most = max(0, heat[n].min()), heat[n].max()
+                strength = ((heat[n] - least) / max(most - least, 1e-12)).clip(0, 1)[:, :, None]
                 cells[row, n].imshow(faint * (1 - strength) + np.array(HEAT) * strength, interpolation="nearest")
         for row, name in enumerate(maps, 1):
             cells[row, 0].set_ylabel(name)

@@ -366,8 +366,8 @@ class EarlyStopping:
         run = Run(args, ..., stopping=stopping)
         for epoch in run.epochs(args.epochs, until=stopping.is_over):
             ...
-            stopping.update(validation_error)                      the lower the better, on examples that are neither learnt from nor tested on
-        stopping.restore()                                         gives the model its best weights
+            stopping.update(validation_error)           the lower the better, of examples that are neither learnt from nor tested on
+        stopping.restore()                              gives the model its best weights
     """
 
     def __init__(self, model: Module, patience: int):

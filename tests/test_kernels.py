@@ -213,10 +213,10 @@ def resize_arguments(rng, floats, N, D, x, g):
             "lerp_grid_backward": [(blended, between, size), (blended[:, 0, 0], between[1:], size[1:])]}
 
 
-ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments,
-             "norm": norm_arguments, "conv": conv_arguments, "batch_norm": batch_norm_arguments, "embedding": embedding_arguments,
-             "random": random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments, "augment": augment_arguments, "pool": pool_arguments,
-             "resize": resize_arguments, "rbm": rbm_arguments}
+ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments, "norm":
+             norm_arguments, "conv": conv_arguments, "batch_norm": batch_norm_arguments, "embedding": embedding_arguments, "random":
+             random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments, "augment": augment_arguments, "pool":
+             pool_arguments, "resize": resize_arguments, "rbm": rbm_arguments}
 
 
 # ---- running and comparing ------------------------------------------------------------------------------------------

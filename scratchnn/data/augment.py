@@ -48,6 +48,9 @@ class Augment:
             if name != "crop" and not low <= value <= limits.get(name, math.inf):
                 raise ValueError(f"Augment: {name} is {low} to {limits.get(name, 'any finite number')}, got {value}")
 
+        if self.crop is not None and (len(self.crop) != 2 or min(self.crop) < 1):
+            raise ValueError(f"Augment: crop is (height, width) in pixels, got {self.crop}")
+
     def __call__(self, x: np.ndarray, *others):
         """(changed pictures, other arrays): the last argument is the generator that is drawn from."""
         *others, generator = others

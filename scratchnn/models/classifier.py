@@ -80,6 +80,10 @@ class ConvNet(nn.Module):
     def forward(self, x):
         return self.classifier(self.features(x))
 
+    def blocks(self) -> list[nn.Module]:
+        """The last layer of each block."""
+        return [layer for layer in self.features if isinstance(layer, nn.ReLU)][1::2]
+
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
