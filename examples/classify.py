@@ -25,7 +25,7 @@ import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import data, explain, metrics, optim, pictures
 from scratchnn.data.augment import augmentation
-from scratchnn.models.classifier import MLP, ConvNet, load_classifier, predict, save_classifier
+from scratchnn.models.classifier import MLP, ConvNet, like_learnt, load_classifier, predict, save_classifier
 from scratchnn.nn.utils import max_norm_
 from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scratchnn.run import EarlyStopping, Run, arguments, start
@@ -112,7 +112,7 @@ def main():
         stopping.restore()
     probabilities = predict(final, examples.test_x, augment=augment, copies=args.copies)
     error = metrics.error(probabilities.argmax(1), examples.test_y)
-    save_classifier(run.out / "weights.safetensors", final, examples.classes)
+    save_classifier(run.out / "weights.safetensors", final, examples)
     draw(run, examples, final, probabilities, f"{examples.name}: {error:.2f} % of {len(examples.test_y):,} wrong")
     run.result(test_error=error, split=f"last {args.validate} of train" if args.validate else "test",
                protocol=f"{args.data}, {describe(args, augment)}, settings not chosen on this split")
@@ -178,9 +178,11 @@ def draw_reasons(path, model, x, classes, captions):
 
 def say(args):
     """The most probable classes of the pictures that --predict names."""
-    model, classes = load_classifier(args.out / "weights.safetensors")
+    model, classes, border = load_classifier(args.out / "weights.safetensors")
+    if len(model.options["shape"]) != 3:
+        raise data.DataError(f"{args.out}: this network learnt from rows of {model.options['shape'][0]} numbers, not from pictures")
     channels, *size = model.options["shape"]
-    x = data.read_pictures(args.predict, size, channels)
+    x = like_learnt(data.read_pictures(args.predict, size, channels), border)
     probabilities = predict(model, x)
     for path, p in zip(args.predict, probabilities, strict=True):
         print(path)

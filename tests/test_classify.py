@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from scratchnn import checkpoint, data, metrics, nn, pictures
-from scratchnn.models.classifier import MLP, ConvNet, predict
+from scratchnn.models.classifier import MLP, ConvNet, load_classifier, predict, save_classifier
+from scratchnn.run import EarlyStopping
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 STEPS = 6 * 23                                                                  # of --smoke
-PICTURES = ("curves.png", "confusion.png", "mistakes.png", "filters.png")
+PICTURES = ("curves.png", "confusion.png", "mistakes.png", "reasons.png", "filters.png")
 
 
 def test_metrics():
@@ -51,9 +52,9 @@ def test_conv_net():
 
 def test_the_convolutional_example(tmp_path):
     out = tmp_path / "conv"
-    done = subprocess.run([sys.executable, str(ROOT / "examples/classify.py"), "--model", "conv", "--channels", "8", "16", "--epochs", "10",
-                           "--out", str(out)], env=ENVIRONMENT, capture_output=True, text=True, check=True)
-    assert float(re.search(r"^result: test_error=([\d.]+)", done.stdout, re.M)[1]) < 8
+    text = run([sys.executable, str(ROOT / "examples" / "classify.py"), "--model", "conv", "--augment", "none", "--channels", "8", "16",
+                "--epochs", "10", "--out", str(out)]).stdout
+    assert float(re.search(r"^result: test_error=([\d.]+)", text, re.M)[1]) < 8
     assert all((out / name).stat().st_size > 1000 for name in PICTURES)
 
 
@@ -63,6 +64,7 @@ def test_pictures(tmp_path, size):
     rng = np.random.default_rng(0)
     pictures.confusion_matrix(tmp_path / "confusion.png", rng.integers(0, 9, (10, 10)), "0123456789", "title")
     pictures.image_grid(tmp_path / "mistakes.png", rng.random((5, 1, size, size)), ["a\nb"] * 5, columns=3)
+    pictures.heat_maps(tmp_path / "reasons.png", rng.random((3, 1, size, size)), {"a": rng.normal(size=(3, size, size))}, ["x\ny"] * 3)
     pictures.filters(tmp_path / "filters.png", rng.normal(size=(7, size * size)), (1, size, size))
     steps = np.arange(400)
     panels = {"loss": {"a": (steps, np.exp(-steps / 9)), "b": (steps, steps)}, "one": {"c": (steps[:1], steps[:1])}}
@@ -187,3 +189,73 @@ def test_a_changed_file_is_not_continued_with(own, tmp_path):
         run(example(tmp_path / "out", *options))
         np.savez(tmp_path / "x.npz", x=arrays["x"], y=arrays["y"][::-1])
     assert "does not fit this run: loader: DataLoader: the state is of other data" in refused(tmp_path / "out", *options)
+
+
+def test_early_stopping_average_and_copies_go_on_where_they_were(tmp_path):
+    options = ("--model", "conv", "--epochs", "8", "--patience", "1", "--ema", "0.9", "--copies", "2", "--lr", "0.02")
+    text = run(example(tmp_path / "whole", *options)).stdout
+    held = re.findall(r'"held_out_error": ([\d.]+)', (tmp_path / "whole" / "log.jsonl").read_text())
+    errors = [float(e) for e in held]
+    best = int(np.argmin(errors))
+    assert len(errors) == min(8, best + 2) and "test_error" in text                            # one epoch that was no better, or none
+    command = example(tmp_path / "parts", *options, "--save-every", "0", "--resume")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    while saved_step(tmp_path / "parts") < 30 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    run(command)
+    assert all((tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+               for name in ("weights.safetensors", "confusion.png"))
+
+
+def test_early_stopping_keeps_the_best(tmp_path):
+    model = nn.Linear(1, 1)
+    stopping = EarlyStopping(model, 2)
+    for value, over in ((3, False), (1, False), (2, False), (1, True)):
+        model.weight.detach().fill_(value)
+        stopping.update(value)
+        assert stopping.is_over() is over
+    other = EarlyStopping(nn.Linear(1, 1), 2)
+    other.load_state_dict(checkpoint.load(saved(tmp_path / "state", stopping.state_dict())))
+    other.restore()
+    assert other.model.weight.item() == 1 and other.is_over()
+    with pytest.raises(ValueError, match="patience of at least 1, got 0"):
+        EarlyStopping(model, 0)
+
+
+def saved(path, state):
+    checkpoint.save(path, state)
+    return path
+
+
+def test_prediction_from_a_run(smoke, tmp_path):
+    from PIL import Image
+    digits = data.digits()
+    for name, picture in (("a.png", digits.test_x[0, 0]), ("b.png", 1 - digits.test_x[1, 0])):   # bright ink, and dark ink on paper
+        Image.fromarray((255 * picture).astype(np.uint8)).resize((80, 80)).save(tmp_path / name)
+    text = run(example(smoke[0], "--predict", str(tmp_path / "a.png"), str(tmp_path / "b.png"))).stdout.splitlines()
+    assert text[0] == str(tmp_path / "a.png") and text[6] == str(tmp_path / "b.png") and len(text) == 12
+    shares = [float(line.split()[0]) for line in text[1:6]]
+    assert shares == sorted(shares, reverse=True) and sum(shares) <= 100.5
+    assert [text[1].split()[-1], text[7].split()[-1]] == [str(y) for y in digits.test_y[:2]]
+    assert "No such file" in refused(smoke[0], "--predict", str(tmp_path / "c.png"))
+    assert "No such file" in refused(tmp_path / "empty", "--predict", str(tmp_path / "a.png"))
+
+
+def test_saved_classifiers(tmp_path):
+    x, y = np.full((4, 3, 8, 8), 0.25, np.float32), np.array([0, 1, 0, 1])
+    examples = data.DataSet("own", x, y, x, y, ("yes", "no"), (3, 8, 8))
+    for model in (MLP((2, 3), 2, (4,), activation=nn.Tanh), ConvNet((3, 8, 8), 2, (4, 6))):
+        save_classifier(tmp_path / "w", model.eval(), examples)
+        loaded, classes, border = load_classifier(tmp_path / "w")
+        assert classes == ["yes", "no"] and loaded.options == model.options and border == 0.25
+        x = np.random.default_rng(0).random((3, *model.options["shape"]), np.float32)
+        np.testing.assert_array_equal(predict(loaded, x), predict(model, x))
+    checkpoint.save_weights(tmp_path / "w", model.state_dict())
+    with pytest.raises(checkpoint.CheckpointError, match="not of a classifier"):
+        load_classifier(tmp_path / "w")
+    wrong = {"classifier": '{"kind": "ConvNet", "options": {"shap": 1}, "classes": []}'}
+    checkpoint.save_weights(tmp_path / "w", model.state_dict(), wrong)
+    with pytest.raises(checkpoint.CheckpointError, match="do not fit its description"):
+        load_classifier(tmp_path / "w")

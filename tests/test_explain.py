@@ -72,7 +72,8 @@ def test_grad_cam_is_its_formula():
 
 def test_saliency_is_the_derivative_and_leaves_the_model_as_it_was():
     snn.manual_seed(0)
-    model, x, target = MLP((2, 3, 4), 3, (16,), activation=nn.Tanh), np.random.default_rng(0).random((4, 2, 3, 4), np.float32), np.arange(4) % 3
+    model, target = MLP((2, 3, 4), 3, (16,), activation=nn.Tanh), np.arange(4) % 3
+    x = np.random.default_rng(0).random((4, 2, 3, 4), np.float32)
     model.train()
     with snn.no_grad():
         found = explain.saliency(model, x, target, batch_size=3)

@@ -7,13 +7,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import scratchnn as snn
 from scratchnn import checkpoint, nn
 from scratchnn.checkpoint import CheckpointError
-from scratchnn.data import Augment
+from scratchnn.data import Augment, DataSet
 from scratchnn.random import Generator
 
 
@@ -115,21 +116,42 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1000, *, augment:
 KINDS = {"MLP": MLP, "ConvNet": ConvNet}
 
 
-def save_classifier(path: str | Path, model: MLP | ConvNet, classes: Sequence[str]) -> None:
+class SavedClassifier(NamedTuple):
+    """What a file of weights holds: border is the mean brightness of the edges of the pictures that were learnt from, NaN for none."""
+
+    model: nn.Module
+    classes: list[str]
+    border: float
+
+
+def save_classifier(path: str | Path, model: MLP | ConvNet, examples: DataSet) -> None:
     """Write weights as checkpoint.save_weights does, with what `load_classifier` needs beside them."""
-    about = {"kind": type(model).__name__, "options": model.options, "classes": list(classes)}
+    about = {"kind": type(model).__name__, "options": model.options, "classes": list(examples.classes),
+             "border": float(_border(examples.train_x).mean()) if len(examples.shape) == 3 else math.nan}
     checkpoint.save_weights(path, model.state_dict(), {"classifier": json.dumps(about)})
 
 
-def load_classifier(path: str | Path) -> tuple[nn.Module, list[str]]:
-    """(model, names of its classes) from a file that `save_classifier` wrote. Raises CheckpointError, FileNotFoundError."""
+def load_classifier(path: str | Path) -> SavedClassifier:
+    """What `save_classifier` wrote. Raises CheckpointError, FileNotFoundError."""
     weights, metadata = checkpoint.load_weights(path), checkpoint.load_metadata(path)
     try:
         about = json.loads(metadata["classifier"])
         model = KINDS[about["kind"]](**about["options"])
         model.load_state_dict(weights)
-        return model, [str(name) for name in about["classes"]]
+        return SavedClassifier(model, [str(name) for name in about["classes"]], float(about["border"]))
     except KeyError:
         raise CheckpointError(f"{path}: weights, but not of a classifier that was saved here") from None
     except (AttributeError, TypeError, ValueError, RuntimeError) as fault:
         raise CheckpointError(f"{path}: its weights do not fit its description: {fault}") from None
+
+
+def like_learnt(x: np.ndarray, border: float) -> np.ndarray:
+    """Grey pictures (N, 1, H, W) with light and dark exchanged where their edges are far from `border`: dark ink on light paper looks
+    like MNIST's bright ink on black. Colour pictures stay as they are."""
+    other = (np.abs(_border(x) - border) > 0.5) & (x.shape[1] == 1)
+    return np.where(other[:, None, None, None], 1 - x, x)
+
+
+def _border(x):
+    """The mean brightness (N,) of the edges of pictures (N, C, H, W)."""
+    return np.concatenate([x[:, :, (0, -1)].reshape(len(x), -1), x[:, :, :, (0, -1)].reshape(len(x), -1)], 1).mean(1)
