@@ -45,6 +45,7 @@ class Distortion(NamedTuple):
     brightness: float = 0       # the factor lies between 1 - brightness and 1 + brightness
     elastic: float = 0          # standard deviation of the displacements, in pixels
     spacing: float = 8          # pixels from one independent displacement to the next
+    share: float = 1            # of the pictures; the others are cut out and flipped alone
 
 
 def spline_nodes(pixels, spacing):

@@ -75,6 +75,12 @@ def test_flip_brightness_and_crop():
     assert 0 <= pieces[:, 0, 0].min() < 1 and 49 < pieces[:, 0, 0].max() <= 50 and 39 < pieces[:, 1, 0, 0].max() <= 40
 
 
+def test_a_share_keeps_its_pixels():
+    x = np.random.default_rng(0).random((500, 1, 12, 12), np.float32)
+    y = Augment(shift=0.2, rotate=20, elastic=0.1, brightness=0.3, share=0.6)(x, Generator(0))
+    assert (y == x).all((1, 2, 3)).mean() == pytest.approx(0.4, abs=0.07)
+
+
 def test_a_picture_depends_on_its_seed_and_number_alone():
     x = np.random.default_rng(0).random((6, 1, 20, 20), np.float32)
     whole = DRAWINGS(x, Generator(5))
@@ -90,7 +96,7 @@ def test_the_same_bits_on_any_number_of_threads():
     try:
         for n in (1, 2, 3):
             jit.set_num_threads(n)
-            found.add(Augment(0.1, 10, 0.1, 5, 0.03, 0.3, 0.5, 0.2, (28, 28))(x, Generator(1)).tobytes())
+            found.add(Augment(0.1, 10, 0.1, 5, 0.03, 0.3, 0.5, 0.2, 0.9, (28, 28))(x, Generator(1)).tobytes())
     finally:
         jit.set_num_threads(before)
     assert len(found) == 1

@@ -183,7 +183,7 @@ def warp_arguments(rng, floats, N, D, x, g):
 
 def augment_arguments(rng, floats, N, D, x, g):
     pictures = floats(N, 2, D + 1, 5)
-    rigid, bent = Distortion(1.5, 0.3, 0.2, 0.1, 0.5, 0.4), Distortion(elastic=1.5, spacing=3, brightness=0.5)
+    rigid, bent = Distortion(1.5, 0.3, 0.2, 0.1, 0.5, 0.4, share=0.6), Distortion(elastic=1.5, spacing=3, brightness=0.5, share=0.7)
     return {"augment": [(pictures, 7, 3, rigid), (pictures, 7, 3, rigid, (D, 3)), (np.abs(pictures).astype(np.float32), 1, 0, bent),
                         (pictures, 1, 0, Distortion())],
             "augment_blocks": [(rigid, (D, 3)), (bent, (D, 5))]}

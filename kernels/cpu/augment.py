@@ -9,7 +9,7 @@ from kernels.jit import inner, like, parallel_for
 from kernels.scalar import normal32, uniform32
 from kernels.shapes import picture_size, spline_nodes
 
-UNIFORMS = 12        # words for what is drawn once a picture, of which 9 are used: whole blocks
+UNIFORMS = 12        # words for what is drawn once a picture, of which 10 are used: whole blocks
 
 
 def augment_blocks(distortion, size):
@@ -25,12 +25,13 @@ def between(low, high, word):
 
 
 @inner
-def draw_affine(w, d, room, affine):
+def draw_affine(w, d, strength, room, affine):
     """affine (2, 3): from places in the result to places in the source, for the words w. It undoes, in this order, the shift, the
     rotation, the shear and the scaling, and flips and crops at last."""
-    down, right = between(-d.shift, d.shift, w[0]), between(-d.shift, d.shift, w[1])
-    angle, slant = between(-d.rotation, d.rotation, w[2]), between(-d.shear, d.shear, w[3])
-    shrink, sign = np.exp(between(-d.scale, d.scale, w[4])), -1.0 if uniform32(w[5]) < d.flip else 1.0
+    shift, rotation, shear, scale = strength * d.shift, strength * d.rotation, strength * d.shear, strength * d.scale
+    down, right = between(-shift, shift, w[0]), between(-shift, shift, w[1])
+    angle, slant = between(-rotation, rotation, w[2]), between(-shear, shear, w[3])
+    shrink, sign = np.exp(between(-scale, scale, w[4])), -1.0 if uniform32(w[5]) < d.flip else 1.0
     cos, sin = np.cos(angle), np.sin(angle)
     affine[0, 0], affine[0, 1] = shrink * cos, -shrink * sin
     affine[1, 0], affine[1, 1] = sign * shrink * (sin + slant * cos), sign * shrink * (cos - slant * sin)
@@ -65,10 +66,11 @@ def draw_task(n, seed, offset, each, d, room, down, right, affine, displacement,
     """What picture n is changed by."""
     w = np.empty(4 * each, np.uint32)
     fill(w, seed, offset + np.uint64(n * each))
-    draw_affine(w, d, room, affine[n])
-    light[n] = between(1 - d.brightness, 1 + d.brightness, w[8])
+    strength = 1.0 if uniform32(w[9]) < d.share else 0.0
+    draw_affine(w, d, strength, room, affine[n])
+    light[n] = between(1 - strength * d.brightness, 1 + strength * d.brightness, w[8])
     if displacement.size:
-        bend(w[UNIFORMS:], 2 * d.elastic, down, right, displacement[n])        # a spline halves what its nodes vary by
+        bend(w[UNIFORMS:], 2 * strength * d.elastic, down, right, displacement[n])        # a spline halves what its nodes vary by
 
 
 @inner

@@ -24,22 +24,25 @@ def augment(x, seed, offset, distortion, size=None):
     out = np.empty((*x.shape[:2], *size), x.dtype)
     for n in range(len(x)):
         u = uniform(seed, offset + n * each, (12,), np.float32).astype(np.float64)
-        shift, (angle, slant, log_size) = d.shift * (2 * u[:2] - 1), np.array([d.rotation, d.shear, d.scale]) * (2 * u[2:5] - 1)
+        strength = 1.0 if u[9] < d.share else 0.0
+        shift, rotation, shear, scale, brightness = strength * np.array([d.shift, d.rotation, d.shear, d.scale, d.brightness])
+        shift, (angle, slant, log_size) = shift * (2 * u[:2] - 1), np.array([rotation, shear, scale]) * (2 * u[2:5] - 1)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         mirror = np.diag([1, -1 if u[5] < d.flip else 1])
         matrix = mirror @ np.array([[1, 0], [slant, 1]]) @ turn * np.exp(log_size)
         origin = (source - size) * (u[6:8] - 0.5) - matrix @ shift
-        picture = warp(x[n:n + 1], np.column_stack([matrix, origin])[None], _field(seed, offset + n * each + 3, d, size), size)
-        out[n] = np.minimum(1, picture * (1 + d.brightness * (2 * u[8] - 1))) if d.brightness else picture
+        field = _field(seed, offset + n * each + 3, strength * d.elastic, d, size)
+        picture = warp(x[n:n + 1], np.column_stack([matrix, origin])[None], field, size)
+        out[n] = np.minimum(1, picture * (1 + brightness * (2 * u[8] - 1))) if d.brightness else picture
     return out
 
 
-def _field(seed, offset, d, size):
-    """Displacements (1, 2, h, w) along y and x, a cubic B-spline through random nodes; None without."""
-    if not d.elastic:
+def _field(seed, offset, amount, d, size):
+    """Displacements (1, 2, h, w) along y and x of standard deviation `amount`, a cubic B-spline through random nodes; None without."""
+    if not amount:
         return None
     ky, kx = (spline_nodes(n, d.spacing) for n in size)
     nodes = normal(seed, offset, (ky * kx, 2), np.float32).T.reshape(2, ky, kx)
     down, right = (BSpline.design_matrix(np.arange(n) / d.spacing, np.arange(-3, k + 1.0), 3).toarray()
                    for n, k in zip(size, (ky, kx), strict=True))
-    return 2 * d.elastic * (down @ nodes @ right.T)[None]
+    return 2 * amount * (down @ nodes @ right.T)[None]

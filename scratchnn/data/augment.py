@@ -25,6 +25,8 @@ class Augment:
     spacing      from one node to the next, as a share of the shorter side
     flip         probability of left for right
     brightness   share: pixels times 1 - brightness to 1 + brightness, but no brighter than 1
+    share        of the pictures that are changed; the others are flipped and cut out alone, so that their pixels stay as sharp as those
+                 which the network is used on
     crop         (h, w) pixels of a piece that is cut out anywhere, or None
 
     Called as the `transform` of a DataLoader, it changes the first array of a batch and leaves the others alone. Picture number n of a
@@ -39,10 +41,11 @@ class Augment:
     spacing: float = 0.3
     flip: float = 0
     brightness: float = 0
+    share: float = 1
     crop: tuple[int, int] | None = None
 
     def __post_init__(self):
-        limits = {"shear": 89, "flip": 1, "brightness": 1}
+        limits = {"shear": 89, "flip": 1, "brightness": 1, "share": 1}
         for name, value in asdict(self).items():
             low = 0.01 if name == "spacing" else 0
             if name != "crop" and not low <= value <= limits.get(name, math.inf):
@@ -57,13 +60,13 @@ class Augment:
         size = self.crop or x.shape[-2:]
         side = min(x.shape[-2:])
         distortion = Distortion(side * self.shift, math.radians(self.rotate), math.log1p(self.scale), math.tan(math.radians(self.shear)),
-                                self.flip, self.brightness, side * self.elastic, side * self.spacing)
+                                self.flip, self.brightness, side * self.elastic, side * self.spacing, self.share)
         start = generator.take(len(x) * kernels.augment_blocks(distortion, size))
         changed = kernels.augment(x, *start, distortion, size)
         return (changed, *others) if others else changed
 
 
-DRAWINGS = Augment(shift=0.07, rotate=12, scale=0.12, shear=8, elastic=0.03)    # grey: digits, glyphs, clothes
+DRAWINGS = Augment(shift=0.08, rotate=14, scale=0.15, shear=10, elastic=0.035, share=0.75)    # grey: digits, glyphs, clothes
 PHOTOGRAPHS = Augment(shift=0.1, rotate=8, scale=0.15, flip=0.5, brightness=0.2)
 NAMED = {"none": None, "drawings": DRAWINGS, "photographs": PHOTOGRAPHS}
 
