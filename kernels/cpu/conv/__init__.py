@@ -17,6 +17,8 @@ from kernels.cpu.conv.winograd import winograd_kernel, winograd_plan
 from kernels.cpu.matmul import matmul, simd
 from kernels.shapes import conv_size
 
+import os
+FEW = int(os.environ.get('FEW', 512))
 SMALL = 1 << 18       # multiplications below which one thread is faster
 CHUNKS = 8            # pieces of work at least, so that several threads share it evenly; the same on any number of threads
 
@@ -84,17 +86,19 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
         return np.zeros(shape, x.dtype)
     x_shape, grid = _flattened(x.shape, kernel, stride, padding, size)
     lanes, T = simd.VECTOR_BYTES // x.itemsize, len(taps)
-    numbers, table, phases = plan(lanes, 1, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
+    few = inputs < lanes
+    chunks = N * groups * max(1, grid[0] * grid[1] // FEW) if few else 1
+    numbers, table, phases = plan(lanes, chunks, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
     pieces = N * -(-numbers.I // numbers.rows) * -(-numbers.J // numbers.cols)
-    few, parts = inputs < lanes, min(PARTS, pieces)
+    parts = min(PARTS, pieces)
+    size = inputs * numbers.high * numbers.wide * stride[0] * stride[1]
+    together = max(1, min((FEW if few else POSITIONS) // (numbers.rows * numbers.cols), 2 * ROOM // size, pieces // parts))
     partial = np.empty((groups, parts, inputs, T, M) if few else (groups, parts, T, M, inputs), x.dtype)
     arrays, threads = (x.ravel(), g.ravel(), table, phases, partial.ravel()), _threads(N * M * C * T * grid[0] * grid[1])
     if few:
-        few_kernel(*arrays, parts, pieces, numbers, threads)
+        few_kernel(*arrays, parts, pieces, together, numbers, threads)
     else:
         split = max(1, min(4 // (groups * parts), M // 24))                        # few pieces: threads share the channels
-        size = inputs * numbers.high * numbers.wide * stride[0] * stride[1]
-        together = max(1, min(POSITIONS // (numbers.rows * numbers.cols), 2 * ROOM // size, pieces // parts))
         weights_kernel(*arrays, parts, pieces, together, split, numbers, threads)
     total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
     return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)

@@ -106,9 +106,13 @@ def inside(first, step, length, count):
 @inner
 def copy_run(x, start, step, out, to, count):
     """out[to + j] = x[start + j step], j < count; and perhaps zeros behind it, up to a whole vector."""
+    L = simd.lanes(x)
+    whole = count // L * L
     if step == 1:
-        for j in range(0, count, simd.lanes(x)):
-            simd.copy_first(x, start + j, count - j, out, to + j)
+        for j in range(0, whole, L):
+            simd.copy(x, start + j, out, to + j)
+        if whole < count:
+            simd.copy_first(x, start + whole, count - whole, out, to + whole)
     elif step == 2:
         for j in range(0, count, simd.lanes(x)):
             simd.copy_second(x, start + 2 * j, count - j, out, to + j)
