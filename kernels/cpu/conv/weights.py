@@ -5,10 +5,11 @@
 Positions are the inner dimension of a product that packed.py's tiles compute. A piece of the input is turned so that the channels of a
 pixel are neighbours, and of the gradient so that the channels of a tile are; then for each tap both operands are read where they lie,
 a table saying which pixel belongs to a position. Small pieces are multiplied together. With fewer input
-channels than a vector holds it is the other way round: the taps of all channels make the rows of a tile, the channels of the
-gradient its columns. The pieces are summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
+channels than a vector holds, turning costs as much as it saves: what each tap of each channel sees is copied to a line, and the scalar
+products of these lines with those of the gradient, read where they lie, make a tile, a vector of positions at a time. The pieces are
+summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
 
-FLOPs: 2 N M C taps I J. Bytes: input and gradient once and turned once.
+FLOPs: 2 N M C taps I J. Bytes: input and gradient once and turned once; for few channels the input once for each tap.
 """
 
 import numpy as np
@@ -20,7 +21,9 @@ from kernels.jit import inner, jit, parallel_for
 
 dot1, dot2, dot3 = (simd.dot_product(R0, v) for v in (1, 2, 3))
 PARTS = 8
+FEW = 512           # positions of lines multiplied together: those of a tile stay in the first-level cache, all of them in the second
 POSITIONS = 200     # small pieces make one product together until they have so many: a tile of the result is loaded and stored less often
+COLUMNS = 256       # sums in a chunk of `total_kernel`
 
 
 @inner
@@ -215,3 +218,26 @@ def few_task(chunk, x, g, taps, phases, partial, parts, pieces, together, s):
 def few_kernel(x, g, taps, phases, partial, parts, pieces, together, s, threads):
     """partial (groups, parts, C * taps, M): the sums of the parts, for fewer input channels than a vector holds."""
     parallel_for(few_task, s.groups * parts, threads, (x, g, taps, phases, partial, parts, pieces, together, s))
+
+
+@inner
+def total_task(chunk, partial, out, parts, lines, size):
+    """Some columns of one group."""
+    blocks = (size + COLUMNS - 1) // COLUMNS
+    group, first = chunk // blocks, chunk % blocks * COLUMNS
+    total, count = np.empty(COLUMNS, partial.dtype), min(COLUMNS, size - first)
+    for t in range(lines):
+        total[:] = 0
+        for part in range(parts):
+            at = ((group * parts + part) * lines + t) * size + first
+            for j in range(count):
+                total[np.uint64(j)] += partial[np.uint64(at) + np.uint64(j)]
+        for j in range(count):
+            out[np.uint64((group * size + first + j) * lines + t)] = total[np.uint64(j)]
+
+
+@jit
+def total_kernel(partial, out, groups, parts, lines, threads):
+    """out (groups, size, lines) = the sum of the parts of partial (groups, parts, lines, size), one after the other, turned."""
+    size = out.size // (groups * lines)
+    parallel_for(total_task, groups * ((size + COLUMNS - 1) // COLUMNS), threads, (partial, out, parts, lines, size))
