@@ -4,10 +4,11 @@
 
 Positions are the inner dimension of a product that packed.py's tiles compute. A piece of the input is turned so that the channels of a
 pixel are neighbours, and of the gradient so that the channels of a tile are; then for each tap both operands are read where they lie,
-a table saying which pixel belongs to a position. Small pieces are multiplied together. With fewer input
-channels than a vector holds, turning costs as much as it saves: what each tap of each channel sees is copied to a line, and the scalar
-products of these lines with those of the gradient, read where they lie, make a tile, a vector of positions at a time. The pieces are
-summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
+a table saying which pixel belongs to a position. Small pieces are multiplied together.
+
+With fewer input channels than a vector holds, turning would take as long as the products. Then what each tap of each channel sees is
+copied to a line, and a tile is made of scalar products, a vector of positions at a time, of lines with those of the gradient,
+which are read where they lie. The pieces are summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
 
 FLOPs: 2 N M C taps I J. Bytes: input and gradient once and turned once; for few channels the input once for each tap.
 """

@@ -337,6 +337,19 @@ def copy(typing_context, x, xo, y, yo):
 
 
 @intrinsic
+def zeros(typing_context, y, yo):
+    """y[yo:yo + lanes] = 0"""
+    vector, _ = _vector(y)
+
+    def codegen(context, builder, signature, args):
+        target = builder.bitcast(builder.gep(_data(context, builder, signature, args, 0), [args[1]]), vector.as_pointer())
+        builder.store(ir.Constant(vector, [0.0] * vector.count), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(y, yo), codegen
+
+
+@intrinsic
 def copy_first(typing_context, x, xo, count, y, yo):
     """y[yo:yo + count] = x[xo:xo + count] for count <= lanes, and zeros behind it up to a whole vector."""
     vector, suffix = _vector(x)
