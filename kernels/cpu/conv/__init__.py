@@ -7,12 +7,11 @@ One-dimensional signals are pictures of one row. A transposed convolution is the
 import numpy as np
 
 from kernels import jit
-from kernels.cpu import reduce
 from kernels.cpu.conv.batch import batch_kernel, batch_plan, batch_wins
 from kernels.cpu.conv.depthwise import depthwise, depthwise_input_gradient, depthwise_weight_gradient
 from kernels.cpu.conv.direct import conv_kernel
 from kernels.cpu.conv.plan import ROOM, backward_taps, forward_taps, plan
-from kernels.cpu.conv.weights import PARTS, POSITIONS, few_kernel, weights_kernel
+from kernels.cpu.conv.weights import FEW, PARTS, POSITIONS, few_kernel, total_kernel, weights_kernel
 from kernels.cpu.conv.winograd import winograd_kernel, winograd_plan
 from kernels.cpu.matmul import matmul, simd
 from kernels.shapes import conv_size
@@ -84,20 +83,23 @@ def conv_weight_gradient(g, x, kernel, stride=(1, 1), padding=(0, 0), dilation=(
         return np.zeros(shape, x.dtype)
     x_shape, grid = _flattened(x.shape, kernel, stride, padding, size)
     lanes, T = simd.VECTOR_BYTES // x.itemsize, len(taps)
-    numbers, table, phases = plan(lanes, 1, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
+    at_once = min(FEW, 2 * ROOM // (inputs * T)) if inputs < lanes else POSITIONS
+    chunks = N * groups * max(1, grid[0] * grid[1] // at_once) if inputs < lanes else 1
+    numbers, table, phases = plan(lanes, chunks, x_shape, groups, M, grid, stride, taps, grid, (0, 0), (1, 1), (0, 0, 0))
     pieces = N * -(-numbers.I // numbers.rows) * -(-numbers.J // numbers.cols)
-    few, parts = inputs < lanes, min(PARTS, pieces)
-    partial = np.empty((groups, parts, inputs, T, M) if few else (groups, parts, T, M, inputs), x.dtype)
-    arrays, threads = (x.ravel(), g.ravel(), table, phases, partial.ravel()), _threads(N * M * C * T * grid[0] * grid[1])
+    parts, positions = min(PARTS, pieces), numbers.rows * numbers.cols
+    few = inputs < lanes <= (positions if numbers.cols == numbers.J else numbers.cols)
+    size = inputs * numbers.high * numbers.wide * stride[0] * stride[1]
+    together = max(1, min(at_once // positions, 2 * ROOM // size, pieces // parts))
+    partial, out = np.empty(groups * parts * M * inputs * T, x.dtype), np.empty(shape, x.dtype)
+    arrays, threads = (x.ravel(), g.ravel(), table, phases, partial), _threads(N * M * C * T * grid[0] * grid[1])
     if few:
-        few_kernel(*arrays, parts, pieces, numbers, threads)
+        few_kernel(*arrays, parts, pieces, together, numbers, threads)
     else:
         split = max(1, min(4 // (groups * parts), M // 24))                        # few pieces: threads share the channels
-        size = inputs * numbers.high * numbers.wide * stride[0] * stride[1]
-        together = max(1, min(POSITIONS // (numbers.rows * numbers.cols), 2 * ROOM // size, pieces // parts))
         weights_kernel(*arrays, parts, pieces, together, split, numbers, threads)
-    total = reduce.sum(partial, (1,)) if parts > 1 else partial[:, 0]
-    return np.ascontiguousarray(total.transpose(0, 3, 1, 2) if few else total.transpose(0, 2, 3, 1)).reshape(shape)
+    total_kernel(partial, out.ravel(), groups, parts, inputs * T if few else T, jit.threads(partial.size))
+    return out
 
 
 def _is_product(N, kernel, stride, padding, groups):

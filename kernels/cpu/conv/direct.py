@@ -106,9 +106,13 @@ def inside(first, step, length, count):
 @inner
 def copy_run(x, start, step, out, to, count):
     """out[to + j] = x[start + j step], j < count; and perhaps zeros behind it, up to a whole vector."""
+    L = simd.lanes(x)
+    whole = count // L * L
     if step == 1:
-        for j in range(0, count, simd.lanes(x)):
-            simd.copy_first(x, start + j, count - j, out, to + j)
+        for j in range(0, whole, L):
+            simd.copy(x, start + j, out, to + j)
+        if whole < count:
+            simd.copy_first(x, start + whole, count - whole, out, to + whole)
     elif step == 2:
         for j in range(0, count, simd.lanes(x)):
             simd.copy_second(x, start + 2 * j, count - j, out, to + j)
@@ -121,24 +125,33 @@ def copy_run(x, start, step, out, to, count):
 def clear(out, start, stop):
     """out[start:stop] = 0, and up to a whole vector more."""
     for j in range(start, stop, simd.lanes(out)):
-        simd.copy_first(out, j, 0, out, j)
+        simd.zeros(out, j)
 
 
 @inner
 def copy_piece(x, at, phases, s, i0, j0, piece):
     """piece[c, phase, y, x]: the input from position (i0, j0) on of the C channels that begin at x[at], zero outside the picture.
 
-    Line after line, each with zeros behind it that the next one covers: `piece` has room for a vector more.
+    Line after line, each with zeros or rubbish behind it that the next one covers: `piece` has room for a vector more.
     """
+    L = simd.lanes(x)
     line = 0
     for c in range(s.C):
         for p in range(s.phases):
             left, y = j0 * s.sx + phases[p, 1] + s.dx, i0 * s.sy + phases[p, 0] + s.dy
             before, after = inside(left, s.sx, s.W, s.wide)
             for _ in range(s.high):
-                clear(piece, line, line + s.wide)
                 if 0 <= y < s.H and before < after:
-                    copy_run(x, at + (c * s.H + y) * s.W + left + before * s.sx, s.sx, piece, line + before, after - before)
+                    start, count = at + (c * s.H + y) * s.W + left + before * s.sx, after - before
+                    clear(piece, line, line + before)
+                    if s.sx == 1 and start + count + L <= x.size:
+                        for j in range(0, count, L):                                            # masks would take longer than the copy
+                            simd.copy(x, start + j, piece, line + before + j)
+                    else:
+                        copy_run(x, start, s.sx, piece, line + before, count)
+                    clear(piece, line + after, line + s.wide)
+                else:
+                    clear(piece, line, line + s.wide)
                 y += s.sy
                 line += s.wide
 
@@ -188,7 +201,8 @@ def panels(s, rows, cols, L):
 def conv_task(chunk, x, packed, table, phases, bias, out, relu, s):
     """One piece: a panel of positions after the other, for a part of the channels of one group."""
     across, down, L = (s.J + s.cols - 1) // s.cols, (s.I + s.rows - 1) // s.rows, simd.lanes(x)
-    chunk, share = chunk // s.split, chunk % s.split
+    whole = s.N * s.groups * across * down
+    chunk, share = chunk % whole, chunk // whole          # all pieces of one share first: a thread needs the weights of few shares
     picture, part = chunk // (across * down), chunk % (across * down)
     group, i0, j0 = picture % s.groups, part // across * s.rows, part % across * s.cols
     rows, cols, tiles = min(s.rows, s.I - i0), min(s.cols, s.J - j0), (s.M + R0 - 1) // R0

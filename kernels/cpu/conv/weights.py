@@ -4,22 +4,27 @@
 
 Positions are the inner dimension of a product that packed.py's tiles compute. A piece of the input is turned so that the channels of a
 pixel are neighbours, and of the gradient so that the channels of a tile are; then for each tap both operands are read where they lie,
-a table saying which pixel belongs to a position. Small pieces are multiplied together. With fewer input
-channels than a vector holds it is the other way round: the taps of all channels make the rows of a tile, the channels of the
-gradient its columns. The pieces are summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
+a table saying which pixel belongs to a position. Small pieces are multiplied together.
 
-FLOPs: 2 N M C taps I J. Bytes: input and gradient once and turned once.
+With fewer input channels than a vector holds, turning would take as long as the products. Then what each tap of each channel sees is
+copied to a line, and a tile is made of scalar products, a vector of positions at a time, of lines with those of the gradient,
+which are read where they lie. The pieces are summed in PARTS parts, and these in order, so that no bit depends on the number of threads.
+
+FLOPs: 2 N M C taps I J. Bytes: input and gradient once and turned once; for few channels the input once for each tap.
 """
 
 import numpy as np
 
-from kernels.cpu.conv.direct import clear, copy_piece, copy_run, inside
+from kernels.cpu.conv.direct import R0, clear, copy_piece, copy_run, inside
 from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.packed import H0, H1, VECTORS, padded, product, tile_height, transpose0, transpose1, transpose2, transpose_square
 from kernels.jit import inner, jit, parallel_for
 
+dot1, dot2, dot3 = (simd.dot_product(R0, v) for v in (1, 2, 3))
 PARTS = 8
+FEW = 512           # positions of lines multiplied together: those of a tile stay in the first-level cache, all of them in the second
 POSITIONS = 200     # small pieces make one product together until they have so many: a tile of the result is loaded and stored less often
+COLUMNS = 256       # sums in a chunk of `total_kernel`
 
 
 @inner
@@ -145,34 +150,95 @@ def weights_kernel(x, g, taps, phases, partial, parts, pieces, together, split, 
 
 
 @inner
-def few_task(chunk, x, g, taps, phases, partial, parts, pieces, s):
-    """The same for few input channels. `room` holds the padded piece, and behind it a line of it for each channel and tap."""
-    group, part, L = chunk // parts, chunk % parts, simd.lanes(x)
-    K, area, lines = s.C * s.taps, s.rows * s.wide, s.C * s.phases * s.high * s.wide
-    own = partial[chunk * s.M * K:(chunk + 1) * s.M * K]
-    own[:] = 0
-    room, turned = np.empty(lines + K * area + L, x.dtype), np.empty(padded(K) * area + (L + 1) * H0, x.dtype)
-    pixels, none = np.empty(area * s.M + (VECTORS + s.M) * L, x.dtype), np.empty(0, x.dtype)
-    for item in range(part * pieces // parts, (part + 1) * pieces // parts):
-        n, i0, j0, rows, cols = place(item, s)
-        picture, positions = n * s.groups + group, (rows - 1) * s.wide + cols
-        copy_piece(x, picture * s.C * s.H * s.W, phases, s, i0, j0, room)
-        for k in range(K):
-            c, t = k // s.taps, k % s.taps
-            start = ((c * s.phases + taps[t, 0]) * s.high + taps[t, 1]) * s.wide + taps[t, 2]
-            copy_run(room, start, 1, room, lines + k * positions, positions)
+def line_up(room, seen, s, rows, cols, whole, lines, to):
+    """lines[to:] = what a tap sees of a padded piece from room[seen] on, in runs of whole vectors: all positions, if the gradient of a
+    piece is a single run, or row by row. The last vector of a run ends with it; where it overlaps the one before there are zeros."""
+    run, L = rows * cols if whole else cols, simd.lanes(room)
+    vectors = (run + L - 1) // L
+    spare = vectors * L - run
+    for i in range(rows):
+        copy_run(room, seen + i * s.wide, 1, lines, to, cols)
+        to += cols
+        if spare and (not whole or i == rows - 1):
+            simd.copy(lines, to - L, lines, to - L + spare)
+            for lane in range(spare):
+                lines[np.uint64(to - L + spare + lane)] = 0
+        to += 0 if whole else spare
+
+
+@inner
+def add_dots(g, plane, places, lines, pitch, K, M, out):
+    """out[k * M + m] += sum over positions of  g[m * plane + places] lines[k], for K lines that are `pitch` apart."""
+    for m in range(0, M, R0):
         k = 0
         while k < K:
-            height = tile_height(K - k)
-            turn_tile(room, lines + k * positions, positions, height, min(height, K - k), positions, turned, k * positions)
-            k += height
-        for i in range(rows):
-            turn_row(g, (picture * s.M * s.oH + i0 + i) * s.oW + j0, s.oH * s.oW, s.M, cols, pixels, i * s.wide * s.M)
-            clear(pixels, (i * s.wide + cols) * s.M, (i + 1) * s.wide * s.M)
-        add_products(turned, K, positions, positions, pixels, 0, s.M, s.M, own, 0, none)
+            at, to = simd.lanes(lines) + k * pitch, k * M + m
+            if K - k == 1:
+                dot1(g, m * plane, plane, places, lines, at, pitch, out, to, M, M - m)
+                k += 1
+            elif K - k == 2 or K - k == 4:
+                dot2(g, m * plane, plane, places, lines, at, pitch, out, to, M, M - m)
+                k += 2
+            else:
+                dot3(g, m * plane, plane, places, lines, at, pitch, out, to, M, M - m)
+                k += 3
+
+
+@inner
+def few_task(chunk, x, g, taps, phases, partial, parts, pieces, together, s):
+    """The same for few input channels: scalar products of lines of the gradient, which are read where they lie, with lines of what the
+    taps of all channels see. The lines of `together` pieces follow each other."""
+    group, part, L = chunk // parts, chunk % parts, simd.lanes(x)
+    K, most = s.C * s.taps, together * (s.rows * s.cols // L + s.rows)
+    pitch = most * L + L
+    own = partial[chunk * s.M * K:(chunk + 1) * s.M * K]
+    own[:] = 0
+    room, lines = np.empty(s.C * s.phases * s.high * s.wide + L, x.dtype), np.empty(L + K * pitch, x.dtype)
+    places, end = np.empty(most + 1, np.int64), (part + 1) * pieces // parts
+    for start in range(part * pieces // parts, end, together):
+        steps = 0
+        for item in range(start, min(end, start + together)):
+            n, i0, j0, rows, cols = place(item, s)
+            picture, whole = n * s.groups + group, cols == s.oW
+            copy_piece(x, picture * s.C * s.H * s.W, phases, s, i0, j0, room)
+            for k in range(K):
+                c, t = k // s.taps, k % s.taps
+                seen = ((c * s.phases + taps[t, 0]) * s.high + taps[t, 1]) * s.wide + taps[t, 2]
+                line_up(room, seen, s, rows, cols, whole, lines, L + k * pitch + steps * L)
+            run = rows * cols if whole else cols
+            for i in range(1 if whole else rows):
+                at = (picture * s.M * s.oH + i0 + i) * s.oW + j0
+                for j in range(0, run, L):
+                    places[steps] = at + min(j, run - L)
+                    steps += 1
+        places[steps] = -1
+        add_dots(g, s.oH * s.oW, places, lines, pitch, K, s.M, own)
 
 
 @jit
-def few_kernel(x, g, taps, phases, partial, parts, pieces, s, threads):
+def few_kernel(x, g, taps, phases, partial, parts, pieces, together, s, threads):
     """partial (groups, parts, C * taps, M): the sums of the parts, for fewer input channels than a vector holds."""
-    parallel_for(few_task, s.groups * parts, threads, (x, g, taps, phases, partial, parts, pieces, s))
+    parallel_for(few_task, s.groups * parts, threads, (x, g, taps, phases, partial, parts, pieces, together, s))
+
+
+@inner
+def total_task(chunk, partial, out, parts, lines, size):
+    """Some columns of one group."""
+    blocks = (size + COLUMNS - 1) // COLUMNS
+    group, first = chunk // blocks, chunk % blocks * COLUMNS
+    total, count = np.empty(COLUMNS, partial.dtype), min(COLUMNS, size - first)
+    for t in range(lines):
+        total[:] = 0
+        for part in range(parts):
+            at = ((group * parts + part) * lines + t) * size + first
+            for j in range(count):
+                total[np.uint64(j)] += partial[np.uint64(at) + np.uint64(j)]
+        for j in range(count):
+            out[np.uint64((group * size + first + j) * lines + t)] = total[np.uint64(j)]
+
+
+@jit
+def total_kernel(partial, out, groups, parts, lines, threads):
+    """out (groups, size, lines) = the sum of the parts of partial (groups, parts, lines, size), one after the other, turned."""
+    size = out.size // (groups * lines)
+    parallel_for(total_task, groups * ((size + COLUMNS - 1) // COLUMNS), threads, (partial, out, parts, lines, size))
