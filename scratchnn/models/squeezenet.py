@@ -64,9 +64,10 @@ class SqueezeNet(nn.Module):
         self.register_buffer("mean", snn.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", snn.tensor(STD).reshape(1, 3, 1, 1), persistent=False)
         self.features = nn.Sequential(
-            nn.Conv2d(3, 96, 7, stride=2), nn.ReLU(), _pool(), Fire(96, 16, 64, 64), Fire(128, 16, 64, 64), Fire(128, 32, 128, 128), _pool(),
-            Fire(256, 32, 128, 128), Fire(256, 48, 192, 192), Fire(384, 48, 192, 192), Fire(384, 64, 256, 256), _pool(),
-            Fire(512, 64, 256, 256))
+            nn.Conv2d(3, 96, 7, stride=2), nn.ReLU(),
+            _pool(), Fire(96, 16, 64, 64), Fire(128, 16, 64, 64), Fire(128, 32, 128, 128),
+            _pool(), Fire(256, 32, 128, 128), Fire(256, 48, 192, 192), Fire(384, 48, 192, 192), Fire(384, 64, 256, 256),
+            _pool(), Fire(512, 64, 256, 256))
         for layer in self.features.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_uniform_(layer.weight)
