@@ -188,7 +188,7 @@ def pool_arguments(rng, floats, N, D, x, g):
     places = [(reference.max_pool(*args)[1], args[0].shape[-len(args[1]):]) for args in largest]
     starts, ends = np.arange(D), np.arange(D) + rng.integers(1, 3, D)
     windows = (np.array([[0, 3, 1], [2, 5, 5], [9, 1, 3]]), np.array([starts, ends, ends]))
-    return {"max_pool": largest, "max_pool_backward": [(floats(*at.shape), at, size) for at, size in places],
+    return {"max_pool": largest, "max_pool_values": largest, "max_pool_backward": [(floats(*at.shape), at, size) for at, size in places],
             "avg_pool": [(pictures[:, 1:, :, 1:], windows), (line, windows[1:])],
             "avg_pool_backward": [(floats(N, 2, 3, D), windows, (5, D + 1)), (g, windows[1:], (D + 1,))]}
 
