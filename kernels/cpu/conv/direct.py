@@ -213,8 +213,8 @@ def conv_task(chunk, x, packed, table, phases, bias, out, relu, s):
         for m in range(first, stop, R0):
             height, at = tile_height(s.M - m), group * group_size(s) + m * K
             to = start + m * area if in_line else 0
-            tile(height, vectors, packed, at, piece, origin + i * s.wide + j, bstep, table, 0, K, target, to, line, cstep, s.M - m, columns, fewer,
-                 bias, group * s.M + m, relu)
+            tile(height, vectors, packed, at, piece, origin + i * s.wide + j, bstep, table, 0, K, target, to, line, cstep, s.M - m,
+                 columns, fewer, bias, group * s.M + m, relu)
             if not in_line:
                 scatter(room, columns, min(height, s.M - m), i * s.wide + j, rows, cols, s, out, corner + m * area)
 
