@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels import jit
 from kernels.cpu.conv.direct import copy_run, inside
-from kernels.cpu.matmul.simd import lanes
+from kernels.cpu.matmul.simd import copy_only, lanes
 from kernels.cpu.planes import chunks, floating, lifted, planes
 from kernels.jit import inner, like, parallel_for
 
@@ -106,12 +106,12 @@ def keep_larger(values, at, best, to, count):
 
 
 @inner
-def max_values_task(chunk, x, y, H, W, w, kernel, stride, padding, dilation, extent, each):
+def max_values_task(chunk, x, y, H, W, h, w, kernel, stride, padding, dilation, extent, each):
     """Without places the maxima of each row come first, and then those of columns of them: a + b taps instead of a b."""
-    (high, width), h = extent, y.shape[1] // w
+    high, width = extent
     phases, rows = np.empty(stride[0] * stride[1] * high * width + lanes(x), x.dtype), np.empty(stride[0] * high * width, x.dtype)
-    best = np.empty(h * width, x.dtype)
-    for p in range(chunk * each, min((chunk + 1) * each, len(y))):
+    best = np.empty(h * width + lanes(x), x.dtype)
+    for p in range(chunk * each, min((chunk + 1) * each, y.size // (h * w))):
         split(x, p, phases, H, W, extent, stride, padding)
         fill(rows, -math.inf)
         fill(best, -math.inf)
@@ -122,13 +122,13 @@ def max_values_task(chunk, x, y, H, W, w, kernel, stride, padding, dilation, ext
         for a in range(0, kernel[0] * dilation[0], dilation[0]):
             keep_larger(rows, (a % stride[0] * high + a // stride[0]) * width, best, 0, (h - 1) * width + w)
         for i in range(h):
-            for j in range(w):
-                y[np.uint64(p), np.uint64(i * w + j)] = best[np.uint64(i * width + j)]
+            for j in range(0, w, lanes(x)):
+                copy_only(best, i * width + j, w - j, y, (p * h + i) * w + j)
 
 
 @jit.jit
-def max_values_kernel(x, y, H, W, w, kernel, stride, padding, dilation, extent, each, chunks, threads):
-    parallel_for(max_values_task, chunks, threads, (x, y, H, W, w, kernel, stride, padding, dilation, extent, each))
+def max_values_kernel(x, y, H, W, h, w, kernel, stride, padding, dilation, extent, each, chunks, threads):
+    parallel_for(max_values_task, chunks, threads, (x, y, H, W, h, w, kernel, stride, padding, dilation, extent, each))
 
 
 @inner
@@ -190,7 +190,7 @@ def max_pool_values(x, size, kernel_size, stride, padding, dilation):
     x, shape, geometry, extent = _windows("max_pool_values", x, size, kernel_size, stride, padding, dilation)
     y = np.empty(shape, x.dtype)
     if y.size:
-        max_values_kernel(x.ravel(), y.reshape(len(x), -1), *x.shape[1:], shape[-1], *geometry, extent, *chunks(len(x), x[0].size, x.size))
+        max_values_kernel(x.ravel(), y.ravel(), *x.shape[1:], *lifted(size, 1), *geometry, extent, *chunks(len(x), x[0].size, x.size))
     return y
 
 

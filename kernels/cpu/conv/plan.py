@@ -91,6 +91,7 @@ def _piece(share, planes, I, J, below, right, lanes):  # noqa: E741
     return min(I, -(-rows // 3) * 3) if cols <= lanes else rows, -(-J // -(-J // cols))      # a tile takes three short rows
 
 
+@lru_cache(maxsize=1024)
 def forward_taps(kernel, dilation, padding):
     """(dy, dx, place) of every weight of a kernel."""
     return tuple((ky * dilation[0] - padding[0], kx * dilation[1] - padding[1], ky * kernel[1] + kx)
