@@ -203,6 +203,46 @@ def dream_step(m, nn, optim, size=256):
     return step
 
 
+def squeezenet(m, nn, optim):
+    """The classes of one picture of 227 x 227: torch's net in its words, ours that of models/squeezenet.py."""
+    if m.__name__ == "scratchnn":
+        from scratchnn.models.squeezenet import SqueezeNet
+
+        net, inference = SqueezeNet(), m.no_grad
+    else:
+        net, inference = _torch_squeezenet(m, nn), m.inference_mode
+    net.eval()
+    x = m.rand(1, 3, 227, 227)
+
+    def step():
+        with inference():
+            return net(x)
+    return step
+
+
+def _torch_squeezenet(m, nn):
+    class Fire(nn.Module):
+        def __init__(self, inputs, squeeze, outputs):
+            super().__init__()
+            self.squeeze, self.expand1x1 = nn.Conv2d(inputs, squeeze, 1), nn.Conv2d(squeeze, outputs, 1)
+            self.expand3x3, self.relu = nn.Conv2d(squeeze, outputs, 3, padding=1), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            x = self.relu(self.squeeze(x))
+            return m.cat([self.relu(self.expand1x1(x)), self.relu(self.expand3x3(x))], 1)
+
+    class Normalise(nn.Module):
+        def forward(self, x):
+            return (x - mean) / std
+
+    mean, std = (m.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    layers, inputs = [Normalise(), nn.Conv2d(3, 96, 7, 2), nn.ReLU(inplace=True)], 96
+    for i, (squeeze, outputs) in enumerate(FIRES):
+        layers += ([nn.MaxPool2d(3, 2, ceil_mode=True)] if i in (0, 3, 7) else []) + [Fire(inputs, squeeze, outputs)]
+        inputs = 2 * outputs
+    return nn.Sequential(*layers, nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 def vae_step(m, nn, optim, batch=100, latents=20):
     """A training step of a variational autoencoder 784-500-20-500-784 with Adam: the same words for both libraries, but where ours has
     one for several of torch's."""
@@ -277,6 +317,15 @@ def _conv_flops(*layers):
     return 3 * sum(work) - work[0]
 
 
+def _squeezenet_flops():
+    work, inputs = 3 * 49 * 96 * 111 ** 2 + 512 * 1000 * 13 ** 2, 96
+    for i, (squeeze, outputs) in enumerate(FIRES):
+        side = 55 if i < 3 else 27 if i < 7 else 13
+        work += side ** 2 * squeeze * (inputs + 10 * outputs)
+        inputs = 2 * outputs
+    return 2 * work
+
+
 def _dcgan_flops():
     """Generator: forward pass and both gradients, the first layer's input gradient left out; discriminator: three times all of these, and
     once the first layer's input gradient, on the way to the generator."""
@@ -284,6 +333,8 @@ def _dcgan_flops():
     d = [2 * 64 * n for n in (196 * 32 * 16, 49 * 32 * 64 * 16, 49 * 64)]
     return 3 * sum(g) - g[0] + 3 * (3 * sum(d) - d[0]) + d[0]
 
+
+FIRES = [(16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256)]      # SqueezeNet's: squeeze, each expand
 
 SYSTEMS = [
     ("mlp_step", mlp_step, _conv_flops((128, 784, 512, 1, 1), (128, 512, 512, 1, 1), (128, 512, 10, 1, 1))),
@@ -293,7 +344,10 @@ SYSTEMS = [
     ("dcgan_step", dcgan_step, _dcgan_flops()),
     ("rbm_cd1_step", rbm_cd1_step, 5 * 2 * 100 * 784 * 500), ("rbm_gibbs_100", rbm_gibbs_100, 200 * 2 * 100 * 784 * 500),
     ("dream_step", dream_step, 2 * 2 * 9 * (3 * 32 * 65536 + 32 * 32 * 65536 + 32 * 64 * 16384 + 64 * 64 * 16384 + 64 * 128 * 4096
-                                            + 128 * 128 * 4096))]
+                                            + 128 * 128 * 4096)),
+    ("squeezenet", squeezenet, _squeezenet_flops())]
+
+
 def _estimator(side):
     """Two passes over 10,000 x 784 binary numbers with scikit-learn's interface, 500 hidden units, batches of 100; its FLOPs as if all
     products were made."""

@@ -79,7 +79,7 @@ def conv_arguments(rng, floats, N, D, x, g):
              (2, 17, 5, (3, 2), (1, 1), (1, 1), (1, 1), 1), (2, 3, 6, (3, 3), (2, 3), (1, 0), (1, 2), 3),
              (2, 5, 5, (3, 3), (1, 1), (1, 1), (1, 1), 5), (2, 2, 2, (1, 2), (3, 3), (0, 1), (1, 1), 2),
              (2, 4, 6, (2, 3), (2, 1), (1, 2), (1, 2), 2), (2, 3, 13, (4, 4), (2, 3), (2, 2), (1, 1), 1),
-             (2, 2, 2, (H, W), (1, 1), (0, 0), (1, 1), 1)]
+             (2, 2, 2, (H, W), (1, 1), (0, 0), (1, 1), 1), (2, 6, 34, (1, 1), (1, 1), (0, 0), (1, 1), 2)]
     batches = [(15, 9, 5, (3, 3), (1, 1), (1, 1), (1, 1), 1), (16, 24, 21, (3, 3), (1, 1), (0, 2), (1, 1), 1),
                (37, 40, 42, (3, 3), (1, 1), (1, 1), (1, 1), 2), (35, 9, 5, (3, 3), (1, 1), (1, 1), (1, 1), 1),
                (19, 6, 10, (4, 3), (2, 3), (2, 1), (1, 1), 2), (17, 3, 2, (2, 2), (3, 3), (0, 0), (1, 1), 1)]
@@ -197,7 +197,7 @@ def pool_arguments(rng, floats, N, D, x, g):
     places = [(reference.max_pool(*args)[1], args[0].shape[-len(args[1]):]) for args in largest]
     starts, ends = np.arange(D), np.arange(D) + rng.integers(1, 3, D)
     windows = (np.array([[0, 3, 1], [2, 5, 5], [9, 1, 3]]), np.array([starts, ends, ends]))
-    return {"max_pool": largest, "max_pool_backward": [(floats(*at.shape), at, size) for at, size in places],
+    return {"max_pool": largest, "max_pool_values": largest, "max_pool_backward": [(floats(*at.shape), at, size) for at, size in places],
             "avg_pool": [(pictures[:, 1:, :, 1:], windows), (line, windows[1:])],
             "avg_pool_backward": [(floats(N, 2, 3, D), windows, (5, D + 1)), (g, windows[1:], (D + 1,))]}
 

@@ -5,6 +5,8 @@ import math
 import numpy as np
 
 from kernels import jit
+from kernels.cpu.conv.direct import copy_run, inside
+from kernels.cpu.matmul.simd import copy_only, lanes
 from kernels.cpu.planes import chunks, floating, lifted, planes
 from kernels.jit import inner, like, parallel_for
 
@@ -23,16 +25,22 @@ def fill(values, value):
 
 
 @inner
-def split(plane, phases, W, extent, stride, padding):
-    """phases[a, b, i, j] = plane[i s + a - p, j s + b - p]; what lies outside of the plane (H * W,) is left alone."""
-    for i in range(plane.size // W):
-        a, row = (i + padding[0]) % stride[0], (i + padding[0]) // stride[0]
+def split(x, plane, phases, H, W, extent, stride, padding):
+    """phases[a, b, i, j] = x[plane, i s + a - p, j s + b - p], -inf outside. Lines are written one after the other, each with something
+    behind it that the next one covers: `phases` has room for a vector more."""
+    at, lowest = 0, like(phases[0], -math.inf)
+    for a in range(stride[0]):
         for b in range(stride[1]):
-            skip = max(0, (padding[1] - b + stride[1] - 1) // stride[1])
-            taps = plane[i * W + skip * stride[1] + b - padding[1]:(i + 1) * W]
-            line = phases[((a * stride[1] + b) * extent[0] + row) * extent[1] + skip:]
-            for j in range((taps.size + stride[1] - 1) // stride[1]):
-                line[j] = taps[np.uint64(j) * np.uint64(stride[1])]
+            before, after = inside(b - padding[1], stride[1], W, extent[1])
+            for i in range(extent[0]):
+                row = i * stride[0] + a - padding[0]
+                first, stop = (before, after) if 0 <= row < H else (0, 0)
+                for j in range(first):
+                    phases[np.uint64(at + j)] = lowest
+                copy_run(x, (plane * H + row) * W + first * stride[1] + b - padding[1], stride[1], phases, at + first, stop - first)
+                for j in range(stop, extent[1]):
+                    phases[np.uint64(at + j)] = lowest
+                at += extent[1]
 
 
 @inner
@@ -59,14 +67,13 @@ def finish(best, shift, y, place, start, stride):
 
 
 @inner
-def max_pool_task(chunk, x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each):
+def max_pool_task(chunk, x, y, place, least, H, W, w, kernel, stride, padding, dilation, extent, each):
     width = extent[1]
-    phases = np.empty(stride[0] * stride[1] * extent[0] * width, x.dtype)
-    fill(phases, -math.inf)
+    phases = np.empty(stride[0] * stride[1] * extent[0] * width + lanes(x), x.dtype)
     h, block = y.shape[1] // w, max(1, BLOCK // width)
     best, shift = np.empty(block * width, x.dtype), np.empty(block * width, np.int32)
-    for p in range(chunk * each, min((chunk + 1) * each, len(x))):
-        split(x[p], phases, W, extent, stride, padding)
+    for p in range(chunk * each, min((chunk + 1) * each, len(y))):
+        split(x, p, phases, H, W, extent, stride, padding)
         for top in range(0, h, block):
             rows = min(block, h - top)
             outputs, shifts = best[:(rows - 1) * width + w], shift[:(rows - 1) * width + w]
@@ -85,8 +92,43 @@ def max_pool_task(chunk, x, y, place, least, W, w, kernel, stride, padding, dila
 
 
 @jit.jit
-def max_pool_kernel(x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each, threads):
-    parallel_for(max_pool_task, len(least), threads, (x, y, place, least, W, w, kernel, stride, padding, dilation, extent, each))
+def max_pool_kernel(x, y, place, least, H, W, w, kernel, stride, padding, dilation, extent, each, threads):
+    parallel_for(max_pool_task, len(least), threads, (x, y, place, least, H, W, w, kernel, stride, padding, dilation, extent, each))
+
+
+@inner
+def keep_larger(values, at, best, to, count):
+    """best[to + f] = values[at + f] where that is above it or NaN, f < count."""
+    jit.full_width()
+    for f in range(np.uint64(count)):
+        value, old = values[np.uint64(at) + f], best[np.uint64(to) + f]
+        best[np.uint64(to) + f] = value if (value > old) | (value != value) else old
+
+
+@inner
+def max_values_task(chunk, x, y, H, W, h, w, kernel, stride, padding, dilation, extent, each):
+    """Without places the maxima of each row come first, and then those of columns of them: a + b taps instead of a b."""
+    high, width = extent
+    phases, rows = np.empty(stride[0] * stride[1] * high * width + lanes(x), x.dtype), np.empty(stride[0] * high * width, x.dtype)
+    best = np.empty(h * width + lanes(x), x.dtype)
+    for p in range(chunk * each, min((chunk + 1) * each, y.size // (h * w))):
+        split(x, p, phases, H, W, extent, stride, padding)
+        fill(rows, -math.inf)
+        fill(best, -math.inf)
+        for a in range(stride[0]):
+            for b in range(0, kernel[1] * dilation[1], dilation[1]):
+                shift, first = b // stride[1], (a * stride[1] + b % stride[1]) * high * width
+                keep_larger(phases, first + shift, rows, a * high * width, high * width - shift)
+        for a in range(0, kernel[0] * dilation[0], dilation[0]):
+            keep_larger(rows, (a % stride[0] * high + a // stride[0]) * width, best, 0, (h - 1) * width + w)
+        for i in range(h):
+            for j in range(0, w, lanes(x)):
+                copy_only(best, i * width + j, w - j, y, (p * h + i) * w + j)
+
+
+@jit.jit
+def max_values_kernel(x, y, H, W, h, w, kernel, stride, padding, dilation, extent, each, chunks, threads):
+    parallel_for(max_values_task, chunks, threads, (x, y, H, W, h, w, kernel, stride, padding, dilation, extent, each))
 
 
 @inner
@@ -127,24 +169,40 @@ def max_pool(x, size, kernel_size, stride, padding, dilation):
 
     Bytes: x read, y and places written; a comparison for each tap of each window. TypeError unless x is float32 or float64.
     """
-    floating("max_pool", x)
-    shape = (*x.shape[:-len(size)], *size)
-    x, size = planes("max_pool", x, len(size)), lifted(size, 1)
-    geometry = [lifted(pair, filler) for pair, filler in ((kernel_size, 1), (stride, 1), (padding, 0), (dilation, 1))]
-    y, place = np.empty((len(x), *size), x.dtype), np.empty((len(x), *size), np.int64)
+    x, shape, geometry, extent = _windows("max_pool", x, size, kernel_size, stride, padding, dilation)
+    y, place = np.empty(shape, x.dtype), np.empty(shape, np.int64)
     if y.size:
-        extent = tuple(-(-max(n + p, (m - 1) * s + (k - 1) * d + 1) // s)
-                       for n, m, k, s, p, d in zip(x.shape[1:], size, *geometry, strict=True))
-        flat = (a.reshape(len(x), -1) for a in (x, y, place))
+        flat = [a.reshape(len(x), -1) for a in (y, place)]
+        (H, W), w = x.shape[1:], shape[-1]
         each, count, threads = chunks(len(x), x[0].size, x.size)
         if geometry == [(2, 2), (2, 2), (0, 0), (1, 1)]:
-            max_of_four_kernel(*flat, x.shape[2], size[1], each, count, threads)
-            return y.reshape(shape), place.reshape(shape)
+            max_of_four_kernel(x.reshape(len(x), -1), *flat, W, w, each, count, threads)
+            return y, place
         least = np.zeros(count, np.int32)
-        max_pool_kernel(*flat, least, x.shape[2], size[1], *geometry, extent, each, threads)
+        max_pool_kernel(x.ravel(), *flat, least, H, W, w, *geometry, extent, each, threads)
         if least.min() < 0:
-            _place_lowest(place, x.shape[2], *geometry[1:])
-    return y.reshape(shape), place.reshape(shape)
+            _place_lowest(place.reshape(len(x), -1, w), W, *geometry[1:])
+    return y, place
+
+
+def max_pool_values(x, size, kernel_size, stride, padding, dilation):
+    """y of `max_pool` alone, the same bits. Bytes: x read, y written; a comparison for each tap of a column and each of a row."""
+    x, shape, geometry, extent = _windows("max_pool_values", x, size, kernel_size, stride, padding, dilation)
+    y = np.empty(shape, x.dtype)
+    if y.size:
+        max_values_kernel(x.ravel(), y.ravel(), *x.shape[1:], *lifted(size, 1), *geometry, extent, *chunks(len(x), x[0].size, x.size))
+    return y
+
+
+def _windows(name, x, size, *geometry):
+    """(x as planes, shape of the result, geometry in two dimensions, rows and columns of a phase)."""
+    floating(name, x)
+    shape = (*x.shape[:-len(size)], *size)
+    x, size = planes(name, x, len(size)), lifted(size, 1)
+    geometry = [lifted(pair, filler) for pair, filler in zip(geometry, (1, 1, 0, 1), strict=True)]
+    extent = tuple(-(-max(n + p, (m - 1) * s + (k - 1) * d + 1) // s)
+                   for n, m, k, s, p, d in zip(x.shape[1:], size, *geometry, strict=True))
+    return x, shape, geometry, extent
 
 
 def _place_lowest(place, W, stride, padding, dilation):

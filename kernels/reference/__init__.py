@@ -70,7 +70,7 @@ from kernels.reference.loss import cross_entropy, cross_entropy_backward
 from kernels.reference.matmul import matmul, pack
 from kernels.reference.norm import layer_norm, layer_norm_backward
 from kernels.reference.optimizer import adagrad, adam, lerp, rmsprop, scale, sgd, squared_norms
-from kernels.reference.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
+from kernels.reference.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward, max_pool_values
 from kernels.reference.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
 from kernels.reference.rbm import rbm_blocks, rbm_inputs, rbm_probabilities, rbm_sample, rbm_statistics
 from kernels.reference.reduce import (

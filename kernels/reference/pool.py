@@ -22,6 +22,11 @@ def max_pool(x, size, kernel_size, stride, padding, dilation):
     return y, places
 
 
+def max_pool_values(x, size, kernel_size, stride, padding, dilation):
+    """The y of max_pool alone."""
+    return max_pool(x, size, kernel_size, stride, padding, dilation)[0]
+
+
 def max_pool_backward(g, places, size):
     """dx (..., H, W): g added at its places."""
     leading = g.shape[:g.ndim - len(size)]

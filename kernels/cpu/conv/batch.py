@@ -53,9 +53,10 @@ class BatchSum(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def batch_wins(lanes, x_shape, groups, M, phases, step, out_step):
-    """Whether fewer vectors here pay for the turning, counted in multiply-adds of vectors against those of direct.py."""
+    """Whether for at least `lanes` pictures fewer vectors here pay for the turning, counted in multiply-adds of vectors against those of
+    direct.py."""
     N, C, (H, W) = x_shape[0], x_shape[1] // groups, x_shape[2:]
-    if lanes > N or not all(min(p[2:4]) > 0 and p[4] for p in phases):
+    if not all(min(p[2:4]) > 0 and p[4] for p in phases):
         return False
     direct, here, M = 0, TURN * C * H * W, -(-M // R1) * R1
     for _, _, I, J, taps in phases:  # noqa: E741

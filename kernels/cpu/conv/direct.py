@@ -185,7 +185,10 @@ def panel(p, s, rows, cols, L):
     across = (cols + VECTORS * L - 1) // (VECTORS * L)
     i, j = p // across, p % across * VECTORS * L
     columns = min(VECTORS * L, cols - j)
-    return (columns + L - 1) // L, i, j, columns, L
+    vectors = (columns + L - 1) // L
+    if s.in_place:                                        # whole vectors: beyond the last one there is nothing to read
+        j, columns = min(j, cols - vectors * L), vectors * L
+    return vectors, i, j, columns, L
 
 
 @inner
@@ -209,8 +212,11 @@ def conv_task(chunk, x, packed, table, phases, bias, out, relu, s):
     first, stop = share * tiles // s.split * R0, min(s.M, (share + 1) * tiles // s.split * R0)
 
     K, area = s.C * s.taps, s.oH * s.oW
-    piece, room = np.empty(s.C * s.phases * s.high * s.wide + VECTORS * L, x.dtype), np.empty(R0 * LINE, x.dtype)
-    copy_piece(x, picture * s.C * s.H * s.W, phases, s, i0, j0, piece)
+    room, copied, origin = np.empty(R0 * LINE, x.dtype), np.empty(0, x.dtype), picture * s.C * s.H * s.W
+    if not s.in_place:
+        copied = np.empty(s.C * s.phases * s.high * s.wide + VECTORS * L, x.dtype)
+        copy_piece(x, origin, phases, s, i0, j0, copied)
+    piece, origin = (x, origin + j0) if s.in_place else (copied, 0)
     corner = picture * s.M * area + (s.oy + i0 * s.osy) * s.oW + s.ox + j0 * s.osx
     for p in range(panels(s, rows, cols, L)):
         vectors, i, j, columns, fewer = panel(p, s, rows, cols, L)
@@ -220,8 +226,8 @@ def conv_task(chunk, x, packed, table, phases, bias, out, relu, s):
         for m in range(first, stop, R0):
             height, at = tile_height(s.M - m), group * group_size(s) + m * K
             to = start + m * area if in_line else 0
-            tile(height, vectors, packed, at, piece, i * s.wide + j, bstep, table, 0, K, target, to, line, cstep, s.M - m, columns, fewer,
-                 bias, group * s.M + m, relu)
+            tile(height, vectors, packed, at, piece, origin + i * s.wide + j, bstep, table, 0, K, target, to, line, cstep, s.M - m,
+                 columns, fewer, bias, group * s.M + m, relu)
             if not in_line:
                 scatter(room, columns, min(height, s.M - m), i * s.wide + j, rows, cols, s, out, corner + m * area)
 

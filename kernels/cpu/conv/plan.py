@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+ALIAS = 16          # vectors, a kilobyte: channels a multiple of it apart would share few lines of the first-level cache
 ROOM = 1 << 16      # numbers of a padded piece of the input: 256 kB of float32, a part of the second-level cache
 
 
@@ -35,6 +36,7 @@ class Sum(NamedTuple):
     cols: int
     high: int           # rows and columns of a padded piece
     wide: int
+    in_place: bool      # the picture is read where it lies, not copied
     by_rows: bool       # vectors hold positions of one row each; otherwise positions run on from row to row
     split: int          # parts of the M channels, for more chunks of work
     taps: int
@@ -64,13 +66,18 @@ def plan(lanes, chunks, x_shape, groups, M, grid, step, taps, out_size, origin, 
     places = [divmod(t[0] - dy, sy) + divmod(t[1] - dx, sx) for t in taps]                    # row, its phase, column, its phase
     phases = sorted({(p[1], p[3]) for p in places})
     below, right = max(p[0] for p in places), max(p[2] for p in places)
-    rows, cols = _piece(-(-chunks // (N * groups)), C * len(phases), I, J, below, right, lanes)
+    share, flat = -(-chunks // (N * groups)), H == I == 1 and W == J and len(taps) == 1 and (dy, dx, *step, *out_step) == (0, 0, 1, 1, 1, 1)
+    rows, cols = _piece(share, C * len(phases), I, J, below, right, lanes)
+    if flat and W % (ALIAS * lanes):
+        cols = -(-J // max(1, min(share, J // (4 * lanes))))
     table = [(phases.index((p[1], p[3])), p[0], p[2], t[2]) for p, t in zip(places, taps, strict=True)]
     run_on = 1.08 * -(-((rows - 1) * (cols + right) + cols) // lanes)               # vectors, and what it costs to sort them out
     by_rows = out_step[1] == 1 and rows * -(-cols // lanes) <= run_on
     pieces = N * groups * -(-I // rows) * -(-J // cols)
     split = max(1, min(-(-chunks // max(1, pieces)), M // 32))
-    numbers = Sum(N, groups, C, M, H, W, I, J, sy, sx, dy, dx, rows, cols, rows + below, cols + right, by_rows, split, len(taps),
+    in_place = flat and W % (ALIAS * lanes) != 0 and J - (J - 1) // cols * cols >= 3 * lanes
+    wide = W if in_place else cols + right
+    numbers = Sum(N, groups, C, M, H, W, I, J, sy, sx, dy, dx, rows, cols, rows + below, wide, in_place, by_rows, split, len(taps),
                   len(phases), *out_size, *origin, *out_step, *strides)
     return numbers, np.array(table), np.array(phases)
 
@@ -84,6 +91,7 @@ def _piece(share, planes, I, J, below, right, lanes):  # noqa: E741
     return min(I, -(-rows // 3) * 3) if cols <= lanes else rows, -(-J // -(-J // cols))      # a tile takes three short rows
 
 
+@lru_cache(maxsize=1024)
 def forward_taps(kernel, dilation, padding):
     """(dy, dx, place) of every weight of a kernel."""
     return tuple((ky * dilation[0] - padding[0], kx * dilation[1] - padding[1], ky * kernel[1] + kx)

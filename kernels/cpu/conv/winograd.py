@@ -60,10 +60,10 @@ class Tiles(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def winograd_plan(lanes, itemsize, chunks, x_shape, groups, M, phases, step, out_step, strides):
-    """(Tiles, places of the nine weights), or None if the sum is not of 3 x 3, or too small to be faster so."""
+    """(Tiles, places of the nine weights) for at least `lanes` pictures; None if the sum is not of 3 x 3, or too small to be faster so."""
     N, C, (_, _, I, J, taps) = x_shape[0], x_shape[1] // groups, phases[0]  # noqa: E741
     taps = sorted(taps)
-    if lanes > N or not taps or step != (1, 1) or out_step != (1, 1):
+    if not taps or step != (1, 1) or out_step != (1, 1):
         return None
     (dy, dx, _), tiles = taps[0], -(-I // 2) * -(-J // 2)
     if [t[:2] for t in taps] != [(dy + y, dx + x) for y in range(3) for x in range(3)]:
