@@ -10,7 +10,9 @@ A convolutional net sees each picture in another position, size and bend each ti
     python examples/classify.py --data folder:PICTURES              your pictures, in a subfolder for each class: convolutions
     python examples/classify.py --data 'csv:FILE?target=COLUMN'     a table of yours
     python examples/classify.py --data mnist --hidden 1024 1024 1024 --dropout 0.5 --input-dropout 0.2 --max-norm 3 --lr 1e-3
+    python examples/classify.py --data folder:PICTURES --weights squeezenet1_0.safetensors --epochs 5       on what ImageNet taught
     python examples/classify.py --predict PICTURE... --out FOLDER   what is on pictures, by a network trained before
+    python examples/classify.py --predict PHOTO... --weights squeezenet1_0.safetensors
 
 Expected of the MLP on digits: test_error=0.8 to 1.7 (percent, seeds 0 to 9) after 2 to 5 s of training on two cores. The settings were
 chosen by cross-validation within the training part. In the folder of --out: learning curves, the confusion matrix, of pictures
@@ -18,14 +20,16 @@ the worst mistakes, what made the network decide, what the first layer looks for
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 
 import scratchnn as snn
 import scratchnn.nn.functional as F
-from scratchnn import data, explain, metrics, optim, pictures
+from scratchnn import checkpoint, data, explain, metrics, optim, pictures
 from scratchnn.data.augment import augmentation
 from scratchnn.models.classifier import MLP, ConvNet, like_learnt, load_classifier, predict, save_classifier
+from scratchnn.models.squeezenet import SIZE, SqueezeNet, class_names, likeliest, picture
 from scratchnn.nn.utils import max_norm_
 from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scratchnn.run import EarlyStopping, Run, arguments, start
@@ -54,9 +58,13 @@ def parse():
                         "better on it, and take the best weights")
     parser.add_argument("--validate", type=int, default=0, metavar="N",
                         help="hold out the last N training examples and test on them, to choose settings by")
-    parser.add_argument("--predict", nargs="+", metavar="PICTURE", help="say what is on them, by the weights in --out; no training")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of SqueezeNet, which knows 1,000 kinds of things: to teach its "
+                        "last layer the classes of --data, or for --predict, which takes those of a run too (default: those in --out)")
+    parser.add_argument("--predict", nargs="+", metavar="PICTURE", help="say what is on them, instead of training")
     args = parser.parse_args()
-    args.model = args.model or ("conv" if args.data.startswith("folder:") else "mlp")
+    args.model = "squeezenet" if args.weights else args.model or ("conv" if args.data.startswith("folder:") else "mlp")
+    if args.weights and args.data.startswith("folder:") and "size=" not in args.data:
+        args.data += f"{'&' if '?' in args.data else '?'}size={SIZE}"                    # what SqueezeNet has learnt to see
     return args
 
 
@@ -119,6 +127,8 @@ def main():
 
 
 def build(args, examples):
+    if args.model == "squeezenet":
+        return SqueezeNet.pretrained(args.weights, len(examples.classes), args.dropout)
     if args.model == "mlp":
         return MLP(examples.shape, len(examples.classes), args.hidden, args.dropout, args.input_dropout)
     if len(examples.shape) != 3:
@@ -136,7 +146,8 @@ def choose_augmentation(args, shape):
 
 
 def describe(args, augment):
-    kind = f"MLP {args.hidden}, dropout, max-norm" if args.model == "mlp" else f"convolutional net {args.channels}, batch norm, dropout"
+    kind = {"mlp": f"MLP {args.hidden}, dropout, max-norm", "conv": f"convolutional net {args.channels}, batch norm, dropout",
+            "squeezenet": "last layer of SqueezeNet"}[args.model]
     return f"{kind}, {'no augmentation' if augment is None else augment}" + (f", mean over {args.copies} copies too" if args.copies else "")
 
 
@@ -170,7 +181,7 @@ def draw(run, examples, model, probabilities, title):
 def draw_reasons(path, model, x, classes, captions):
     """What in the pictures made the model see these classes."""
     maps = {"saliency": explain.saliency(model, x, classes),
-            "occlusion": explain.occlusion(model, x, classes, max(2, min(x.shape[2:]) // 4))}
+            "occlusion": explain.occlusion(model, x, classes, max(2, min(x.shape[2:]) // 5))}
     if not isinstance(model, MLP):
         maps["Grad-CAM"] = explain.grad_cam(model, model.blocks(), x, classes)
     pictures.heat_maps(path, x, maps, captions, "What made the network decide")
@@ -178,17 +189,23 @@ def draw_reasons(path, model, x, classes, captions):
 
 def say(args):
     """The most probable classes of the pictures that --predict names."""
-    model, classes, border = load_classifier(args.out / "weights.safetensors")
-    if len(model.options["shape"]) != 3:
-        raise data.DataError(f"{args.out}: this network learnt from rows of {model.options['shape'][0]} numbers, not from pictures")
-    channels, *size = model.options["shape"]
-    x = like_learnt(data.read_pictures(args.predict, size, channels), border)
+    path = args.weights or args.out / "weights.safetensors"
+    if "classifier" in checkpoint.load_metadata(path):
+        model, classes, shape, border = load_classifier(path)
+        if len(shape) != 3:
+            raise data.DataError(f"{path}: this network learnt from rows of {shape[0]} numbers, not from pictures")
+        x = like_learnt(data.read_pictures(args.predict, shape[1:], shape[0]), border)
+    else:
+        names = path.with_name("imagenet-simple-labels.json")
+        model, classes = SqueezeNet.pretrained(path), class_names(names if names.exists() else None)
+        x = np.stack([picture(file) for file in args.predict])
     probabilities = predict(model, x)
-    for path, p in zip(args.predict, probabilities, strict=True):
-        print(path)
-        for i in np.argsort(-p, kind="stable")[:5]:
-            print(f"{100 * p[i]:7.1f} %  {classes[i]}")
-    draw_reasons(args.out / "reasons.png", model, x, probabilities.argmax(1), [classes[p.argmax()] for p in probabilities])
+    for file, p in zip(args.predict, probabilities, strict=True):
+        print(file)
+        for name, share in likeliest(p, classes):
+            print(f"{100 * share:7.1f} %  {name}")
+    best = [likeliest(p, classes, 1)[0] for p in probabilities]
+    draw_reasons(args.out / "reasons.png", model, x, probabilities.argmax(1), [f"{name}\n{100 * share:.0f} %" for name, share in best])
 
 
 if __name__ == "__main__":

@@ -66,14 +66,14 @@ def _class_map(activations, gradient, size):
 
 def occlusion(model: nn.Module, x: np.ndarray, target: np.ndarray, size: int, stride: int | None = None) -> np.ndarray:
     """By how much the class's probability falls when a square of `size` pixels in the picture's mean colour covers a place: of each
-    pixel, the mean over the squares that cover it, which lie `stride` (size // 2) pixels apart.
+    pixel, the mean over the squares that cover it, which lie `stride` (size // 3) pixels apart.
 
     Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks".
     """
     H, W = x.shape[2:]
     if not 1 <= size <= min(H, W):
         raise ValueError(f"occlusion: squares of {size} pixels do not fit into pictures of {H} x {W}")
-    stride = stride or max(1, size // 2)
+    stride = stride or max(1, size // 3)
     corners = [(i, j) for i in _starts(H, size, stride) for j in _starts(W, size, stride)]
     before, heat = predict(model, x), np.zeros((len(x), H, W), x.dtype)
     covers = np.zeros((H, W), x.dtype)

@@ -248,8 +248,8 @@ def test_saved_classifiers(tmp_path):
     examples = data.DataSet("own", x, y, x, y, ("yes", "no"), (3, 8, 8))
     for model in (MLP((2, 3), 2, (4,), activation=nn.Tanh), ConvNet((3, 8, 8), 2, (4, 6))):
         save_classifier(tmp_path / "w", model.eval(), examples)
-        loaded, classes, border = load_classifier(tmp_path / "w")
-        assert classes == ["yes", "no"] and loaded.options == model.options and border == 0.25
+        loaded, *about = load_classifier(tmp_path / "w")
+        assert about == [["yes", "no"], (3, 8, 8), 0.25] and loaded.options == model.options
         x = np.random.default_rng(0).random((3, *model.options["shape"]), np.float32)
         np.testing.assert_array_equal(predict(loaded, x), predict(model, x))
     checkpoint.save_weights(tmp_path / "w", model.state_dict())

@@ -1,6 +1,11 @@
 """SqueezeNet: its layers against PyTorch's, its gradient, its files, fine-tuning; where they are, ImageNet's weights on photographs."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,8 @@ from scratchnn.data import DataError
 from scratchnn.models.classifier import predict
 from scratchnn.models.squeezenet import MEAN, STD, SqueezeNet, class_names, likeliest, picture
 
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 WEIGHTS = config.DATA / "squeezenet" / "squeezenet1_0.safetensors"
 # (class, probability) of the centre of each photograph, as they were found with the published network.
 PHOTOS = {"chelsea.png": [(285, 0.628), (282, 0.230)], "coffee.png": [(967, 0.973)], "rocket.jpg": [(733, 0.527), (657, 0.193)]}
@@ -141,3 +148,29 @@ if WEIGHTS.exists():
     def test_names_of_the_likeliest():
         found = predict(SqueezeNet.pretrained(), picture(config.DATA / "photos" / "coffee.png")[None])[0]
         assert [name for name, _ in likeliest(found, class_names())][:2] == ["espresso", "soup bowl"]
+
+
+def test_the_example_learns_new_classes_and_says_what_it_sees(tmp_path):
+    from PIL import Image
+    checkpoint.save_weights(tmp_path / "w.safetensors", random_net(1000).state_dict())
+    rng = np.random.default_rng(0)
+    for name, tint in (("red", (255, 40, 40)), ("blue", (40, 40, 255))):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(30):
+            Image.fromarray((rng.random((40, 50, 1)) * tint).astype(np.uint8)).save(tmp_path / "own" / name / f"{i}.png")
+    run = [sys.executable, str(ROOT / "examples" / "classify.py"), "--out", str(tmp_path / "out")]
+    learn = ["--weights", str(tmp_path / "w.safetensors"), "--data", f"folder:{tmp_path / 'own'}?size=48", "--epochs", "10",
+             "--batch-size", "8", "--augment", "none"]
+    text = subprocess.run([*run, *learn], capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout
+    assert float(re.search(r"^result: test_error=([\d.]+)", text, re.M)[1]) < 20
+    seen = [str(tmp_path / "own" / name / "0.png") for name in ("red", "blue")]
+    text = subprocess.run([*run, "--predict", *seen], capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout.splitlines()
+    assert [text[1].split()[-1], text[4].split()[-1]] == ["red", "blue"] and (tmp_path / "out" / "reasons.png").stat().st_size > 5000
+
+
+if WEIGHTS.exists():
+    def test_the_example_names_a_photograph(tmp_path):
+        command = [sys.executable, str(ROOT / "examples" / "classify.py"), "--weights", str(WEIGHTS), "--out", str(tmp_path), "--predict",
+                   str(config.DATA / "photos" / "coffee.png")]
+        text = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout.splitlines()
+        assert text[1].split() == ["97.3", "%", "espresso"] and len(text) == 6

@@ -15,6 +15,7 @@ import scratchnn as snn
 from scratchnn import checkpoint, nn
 from scratchnn.checkpoint import CheckpointError
 from scratchnn.data import Augment, DataSet
+from scratchnn.models.squeezenet import SqueezeNet
 from scratchnn.random import Generator
 
 
@@ -113,20 +114,22 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1000, *, augment:
 
 # ---- files ----------------------------------------------------------------------------------------------------------------
 
-KINDS = {"MLP": MLP, "ConvNet": ConvNet}
+KINDS = {"MLP": MLP, "ConvNet": ConvNet, "SqueezeNet": SqueezeNet}
 
 
 class SavedClassifier(NamedTuple):
-    """What a file of weights holds: border is the mean brightness of the edges of the pictures that were learnt from, NaN for none."""
+    """What a file of weights holds: shape is that of the examples that were learnt from, border the mean brightness of their edges, NaN
+    if they were no pictures."""
 
     model: nn.Module
-    classes: list[str]
+    classes: Sequence[str]
+    shape: tuple[int, ...]
     border: float
 
 
-def save_classifier(path: str | Path, model: MLP | ConvNet, examples: DataSet) -> None:
+def save_classifier(path: str | Path, model: MLP | ConvNet | SqueezeNet, examples: DataSet) -> None:
     """Write weights as checkpoint.save_weights does, with what `load_classifier` needs beside them."""
-    about = {"kind": type(model).__name__, "options": model.options, "classes": list(examples.classes),
+    about = {"kind": type(model).__name__, "options": model.options, "classes": list(examples.classes), "shape": list(examples.shape),
              "border": float(_border(examples.train_x).mean()) if len(examples.shape) == 3 else math.nan}
     checkpoint.save_weights(path, model.state_dict(), {"classifier": json.dumps(about)})
 
@@ -138,7 +141,7 @@ def load_classifier(path: str | Path) -> SavedClassifier:
         about = json.loads(metadata["classifier"])
         model = KINDS[about["kind"]](**about["options"])
         model.load_state_dict(weights)
-        return SavedClassifier(model, [str(name) for name in about["classes"]], float(about["border"]))
+        return SavedClassifier(model, [str(name) for name in about["classes"]], tuple(about["shape"]), float(about["border"]))
     except KeyError:
         raise CheckpointError(f"{path}: weights, but not of a classifier that was saved here") from None
     except (AttributeError, TypeError, ValueError, RuntimeError) as fault:

@@ -5,7 +5,7 @@ names of parameters are those of torchvision's squeezenet1_0, so that its weight
 
     net = SqueezeNet.pretrained()                             # or pretrained("squeezenet1_0.safetensors")
     probabilities = predict(net, picture("cat.png")[None])    # of models/classifier.py
-    likeliest(probabilities[0], class_names())                # [("Egyptian cat", 0.63), ...]
+    likeliest(probabilities[0], class_names())                # [("Egyptian Mau", 0.63), ...]
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ class SqueezeNet(nn.Module):
 
     classes    number of classes
     dropout    share of the last features that is set to 0 in training
+    last_relu  logits below 0 become 0, as in the published network. A class whose logits fall below 0 everywhere learns no more
 
     forward: pictures (N, 3, H, W) in 0..1 -> logits (N, classes). They are normalised by ImageNet's mean and standard deviation on the way,
     so that a gradient is that of the picture itself. A forward hook on get_submodule("features.5") sees what that layer gives.
     """
 
-    def __init__(self, classes: int = CLASSES, dropout: float = 0.5):
+    def __init__(self, classes: int = CLASSES, dropout: float = 0.5, last_relu: bool = True):
         super().__init__()
+        self.options = {"classes": classes, "dropout": dropout, "last_relu": last_relu}
         self.register_buffer("mean", snn.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", snn.tensor(STD).reshape(1, 3, 1, 1), persistent=False)
         self.features = nn.Sequential(
@@ -72,29 +74,35 @@ class SqueezeNet(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), _last(classes), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.classifier = nn.Sequential(nn.Dropout(dropout), _last(classes), nn.ReLU() if last_relu else nn.Identity(),
+                                        nn.AdaptiveAvgPool2d(1))
 
     def forward(self, x):
         return self.classifier(self.features((x - self.mean) / self.std)).flatten(1)
+
+    def blocks(self) -> list[nn.Module]:
+        """The last layers of the two smallest sizes, of 1/8 and 1/16 of the picture: for Grad-CAM."""
+        return [self.features[10], self.features[12]]
 
     @classmethod
     def pretrained(cls, path: str | Path | None = None, classes: int | None = None, dropout: float = 0.5) -> SqueezeNet:
         """The network trained on ImageNet, with weights from a .safetensors file, by default the one in $SCRATCHNN_DATA/squeezenet.
 
-        classes    a new last layer for so many classes of your own; then all the others are frozen, for fine-tuning
+        classes    a new last layer without ReLU for so many classes of your own; then all the others are frozen, for fine-tuning
         Raises CheckpointError if the file is not sound or holds something else, FileNotFoundError.
         """
         path = config.DATA / "squeezenet" / "squeezenet1_0.safetensors" if path is None else Path(path)
         if not path.exists():
             raise FileNotFoundError(f"{path} is not there, and has no public address. PyTorch's weights do: safetensors.torch.save_file("
                                     "torchvision.models.squeezenet1_0(weights='DEFAULT').state_dict(), 'squeezenet1_0.safetensors')")
-        net, weights = cls(dropout=dropout), load_weights(path)
+        net, weights = cls(dropout=dropout, last_relu=classes is None), load_weights(path)
         try:
             net.load_state_dict(weights)
         except RuntimeError as fault:
             raise CheckpointError(f"{path}: not the weights of SqueezeNet 1.0: {fault}") from None
         if classes is not None:
             net.requires_grad_(False).classifier[1] = _last(classes)
+            net.options["classes"] = classes
         return net
 
 
