@@ -82,6 +82,10 @@ class ConvNet(nn.Module):
     def forward(self, x):
         return self.classifier(self.features(x))
 
+    def embed(self, x):
+        """(N, C, H, W) -> (N, channels): each channel's mean over the picture, all that the last layer sees."""
+        return self.features(x).mean((2, 3))
+
     def blocks(self) -> list[nn.Module]:
         """The last layer of each block."""
         return [layer for layer in self.features if isinstance(layer, nn.ReLU)][1::2]

@@ -1,0 +1,40 @@
+"""One call that judges drawn examples as fits their data: what every generative example reports."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scratchnn.data import GRID_SIGMA, RING_SIGMA, DataSet, grid_centres, ring_centres
+from scratchnn.metrics.digits import digit_features, digit_probabilities
+from scratchnn.metrics.samples import classifier_score, column_differences, correlation_difference, frechet_distance, mode_coverage
+from scratchnn.metrics.two_sample import two_sample_test
+
+MIXTURES = {"grid": (grid_centres, GRID_SIGMA), "ring": (ring_centres, RING_SIGMA)}
+DIGITS = ("mnist", "glyphs")
+
+
+def judge(examples: DataSet, drawn: np.ndarray) -> dict[str, float]:
+    """Figures for examples (N, *shape) drawn by a model of `examples`, beside its test part.
+
+    mnist, glyphs     frechet, to as many test digits, and score, both by the frozen classifier of metrics/digits.py
+    grid, ring        modes, high_quality (percent), reverse_kl (nats): metrics/samples.py
+    tables            column_difference, the largest of a column; correlation_difference; auc
+    rows of numbers   auc, of a classifier that was taught to tell drawn from real: 0.5 if it cannot
+    Other pictures have no figure here: the result is empty.
+    """
+    if examples.name in MIXTURES:
+        centres, sigma = MIXTURES[examples.name]
+        return mode_coverage(drawn, centres(), sigma)._asdict()
+    if examples.name in DIGITS:
+        count = min(len(drawn), len(examples.test_x))
+        features = [digit_features(x[:count]) for x in (examples.test_x, drawn)]
+        return {"frechet": frechet_distance(*features), "score": classifier_score(digit_probabilities(drawn))}
+    if len(examples.shape) == 3:
+        return {}
+    figures = {}
+    if examples.table:
+        columns = column_differences(examples.table.inverse(examples.test_x), examples.table.inverse(drawn))
+        figures = {"column_difference": max(columns.values()), "correlation_difference": correlation_difference(examples.test_x, drawn)}
+    if min(len(drawn), len(examples.test_x)) >= 16:
+        figures["auc"] = two_sample_test(examples.test_x, drawn)
+    return figures
