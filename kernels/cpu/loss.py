@@ -1,6 +1,8 @@
 """Cross-entropy between logits and class numbers, or rows of 0 and 1, and its gradient. Rows go to the threads in chunks, as in
 softmax.py."""
 
+import math
+
 import numpy as np
 
 from kernels import jit
