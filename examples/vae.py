@@ -38,7 +38,7 @@ def parse():
     parser = arguments(__doc__, out="out/vae", data=DATA, epochs=100,
                        smoke={"epochs": 5, "hidden": [64], "latent": 8, "samples": 50})
     parser.add_argument("--latent", type=int, default=10, metavar="N", help="dimensions of the latent space (default: 10)")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[200, 200], metavar="N", help="tanh units of the layers (default: 200 200)")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[200, 200], metavar="N", help="units of tanh layers (default: 200 200)")
     parser.add_argument("--channels", type=int, nargs="+", default=[], metavar="N", help="of convolutions, in place of --hidden")
     parser.add_argument("--conditional", action="store_true", help="learn p(x | class), and draw of each class")
     parser.add_argument("--likelihood", choices=("Bernoulli", "Gaussian", "DiscretisedLogistic"), help="of pictures and points "
