@@ -47,8 +47,8 @@ def parse():
     parser.add_argument("--beta", type=float, default=1.0, metavar="X", help="weight of the divergence from the prior (default: 1)")
     parser.add_argument("--warm-up", type=int, default=0, metavar="N", help="epochs in which that weight grows from 0 (default: 0)")
     parser.add_argument("--free-bits", type=float, default=0.0, metavar="X", help="nats that each latent may hold for nothing (default: 0)")
-    parser.add_argument("--lr", type=float, default=2e-3, metavar="X", help="learning rate at the start, falling to 0 as half a cosine "
-                        "(default: 0.002)")
+    parser.add_argument("--lr", type=float, default=4e-3, metavar="X", help="learning rate at the start, falling to 0 as half a cosine "
+                        "(default: 0.004)")
     parser.add_argument("--batch-size", type=int, default=100, metavar="N", help="examples in a step (default: 100)")
     parser.add_argument("--average", type=float, default=0.2, metavar="P",
                         help="share of the training, at its end, of whose weights the mean is kept (default: 0.2; 0: the last weights)")
@@ -177,7 +177,7 @@ def draw_pictures(run, model, examples, unseen, unseen_y):
                          [f"z{i + 1}" for i in order], [f"{v:.1f}" for v in np.linspace(-3, 3, 11)], "One latent at a time")
     stops = snn.randn(7, 32, model.latent, generator=Generator(1)).array
     path = np.concatenate([interpolate(stops[i], stops[(i + 1) % 7], 13)[:-1] for i in range(7)])  # (84, 32, L), and round again
-    pictures.animation(out / "walk.gif", generate(model, path, None if y is None else np.arange(8)), 8)
+    pictures.animation(out / "walk.gif", generate(model, path, y), 8)
     if model.latent == 2:
         pictures.manifold(out / "manifold.png", lambda z: generate(model, z, y), title="All that two latents can draw")
         pictures.scatter(out / "latents.png", {"posterior means of test examples": mean})
@@ -207,6 +207,7 @@ def draw_more(args):
     """--sample: new examples of a model that was trained before."""
     model = load_vae((args.source or args.out) / "weights.safetensors")
     y, generator = classes_in_turn(model, args.sample), Generator(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
     if len(model.likelihood.shape) == 3:
         x = model.sample(args.sample, y, generator=generator)
         np.save(args.out / "samples.npy", x)

@@ -68,7 +68,7 @@ class VAE(nn.Module):
 
     def _with_class(self, x, y):
         if (y is None) != (not self.classes):
-            raise ValueError(f"VAE: its condition is one of {self.classes} classes, so labels are {'needed' if self.classes else 'not taken'}")
+            raise ValueError(f"VAE: on condition of {self.classes} classes, labels are {'needed' if self.classes else 'not taken'}")
         return x if y is None else snn.cat([x, F.one_hot(y, self.classes).to(x.dtype)], 1)
 
     # ---- what training makes large ----------------------------------------------------------------------------------
