@@ -5,15 +5,15 @@ lower bound of log p(x) large: D. Kingma & M. Welling, "Auto-encoding variationa
 Y. Burda, R. Grosse & R. Salakhutdinov, "Importance weighted autoencoders" (2016), which is closer to log p(x).
 
     python examples/vae.py                                                        digits of 8x8 pixels, part of this library
-    python examples/vae.py --data mnist --latent 50 --hidden 200 200 --k 1 --epochs 1200 --average 0.1
+    python examples/vae.py --data mnist --latent 50 --hidden 200 200 --k 1 --lr 0.002 --epochs 1400 --samples 5000
     python examples/vae.py --data glyphs --channels 32 64 --latent 2              convolutions, and a map of all that it can draw
     python examples/vae.py --data csv:FILE                                        a table: new rows
     python examples/vae.py --sample 1000 --from out/vae                           more of a model that was trained before
 
-Expected on digits: see README.md. nll is -log p(x) of test examples by importance sampling, --samples for each; of numbers, the density
-of standardised ones. Grey pictures are made black and white anew in each epoch, with their grey values as probabilities, and those of
-the test once, by a stated seed. In the folder of --out: weights, learning curves and a film of them; of pictures samples,
-reconstructions, walks through the latent space; of tables and points samples.csv.
+nll is -log p(x) of test examples by importance sampling, --samples for each; of numbers, the density of standardised ones. Grey
+pictures are made black and white anew in each epoch, with their grey values as probabilities, and those of the test once, by a stated
+seed. In the folder of --out: weights and learning curves; of pictures samples, a film of what the same noise becomes in training,
+reconstructions and walks through the latent space; of tables and points samples.csv.
 """
 
 from pathlib import Path
@@ -59,7 +59,7 @@ def parse():
     parser.add_argument("--sample", type=int, metavar="N", help="only draw N examples, by the weights in --from; no training")
     parser.add_argument("--from", type=Path, dest="source", metavar="FOLDER", help="of a run that --sample draws from (default: --out)")
     args = parser.parse_args()
-    for name in ("latent", "hidden", "k", "batch_size", "samples", "sample"):
+    for name in ("epochs", "latent", "hidden", "k", "batch_size", "samples", "sample"):
         if vars(args)[name] is not None and np.min(vars(args)[name]) < 1:
             parser.error(f"argument --{name.replace('_', '-')}: must be 1 or more, got {np.min(vars(args)[name])}")
     for name, highest in (("beta", np.inf), ("warm_up", np.inf), ("free_bits", np.inf), ("lr", np.inf), ("average", 1)):

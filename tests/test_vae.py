@@ -29,7 +29,7 @@ ROWS = np.array([[0.5, 0, 0, 1, 0, -1], [0, 1, 0, 0, 1, 0.3], [-1, 0, 1, 0, 0, 2
 
 
 def linear_gaussian(D=5, L=2, dtype=np.float64, seed=0):
-    """(model, W, s): a VAE whose p(x) is normal, with covariance W W^T + diag(s^2), and an encoder near the posterior, which is diagonal."""
+    """(model, W, s): a VAE with p(x) = N(0, W W^T + diag(s^2)), and an encoder near the posterior, which is diagonal."""
     rng = np.random.default_rng(seed)
     model, s = VAE(Gaussian((D,)), L).to(dtype=dtype), rng.uniform(0.4, 0.8, D)
     W = s[:, None] * np.linalg.qr(rng.standard_normal((D, L)))[0] * rng.uniform(1, 3, L)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import scratchnn as snn
@@ -39,10 +40,11 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int], classes: int, outputs: int):
         super().__init__()
-        self.shape, self.pixels = tuple(shape), shape[0] * shape[1] * shape[2]
+        self.shape, self.pixels = tuple(shape), math.prod(shape)
         sizes, layers, inputs = halved(shape[1:], len(channels)), [], shape[0]
         for size, count in zip(sizes, channels, strict=False):
             layers += [nn.Conv2d(inputs, count, _kernel(size), 2, 1), nn.ReLU()]
+            init.kaiming_normal_(layers[-2].weight, nonlinearity="relu")
             inputs = count
         self.features = nn.Sequential(*layers, nn.Flatten())
         self.output = nn.Linear(inputs * sizes[-1][0] * sizes[-1][1] + classes, outputs)
@@ -60,9 +62,11 @@ class ConvDecoder(nn.Module):
         super().__init__()
         sizes, channels = halved(shape[1:], len(channels))[::-1], [*reversed(channels), each * shape[0]]
         self.start = (channels[0], *sizes[0])
-        self.input, layers = nn.Linear(inputs, channels[0] * sizes[0][0] * sizes[0][1]), [nn.ReLU()]
+        self.input, layers = nn.Linear(inputs, math.prod(self.start)), [nn.ReLU()]
+        init.kaiming_normal_(self.input.weight, nonlinearity="relu")
         for size, count, following in zip(sizes[1:], channels, channels[1:], strict=False):
             layers += [nn.ConvTranspose2d(count, following, _kernel(size), 2, 1), nn.ReLU()]
+            init.normal_(layers[-2].weight, std=math.sqrt(2 / (4 * count)))      # with stride 2, a pixel is reached by 4 of a kernel's taps
         self.pictures = nn.Sequential(*layers[:-1])
 
     def forward(self, z):
