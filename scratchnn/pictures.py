@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +108,28 @@ def animation(path: str | Path, images: np.ndarray, columns: int, milliseconds: 
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
 
 
+class Film:
+    """What a training makes of the same noise, moment by moment, for a GIF at its end. Part of a Run, it survives an interruption."""
+
+    def __init__(self):
+        self.moments = []
+
+    def add(self, images: np.ndarray) -> None:
+        """Keep pictures (N, C, H, W) in 0..1, in 8 bits."""
+        self.moments.append(np.rint(255 * images.clip(0, 1)).astype(np.uint8))
+
+    def write(self, path: str | Path, columns: int, milliseconds: int = 120) -> None:
+        """An animation of all moments, of which the last one stays for a while."""
+        moments = [*self.moments, *[self.moments[-1]] * 10]
+        animation(path, np.stack(moments) / np.float32(255), columns, milliseconds)
+
+    def state_dict(self) -> dict:
+        return {"moments": self.moments}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.moments = state["moments"]
+
+
 def _sheet(images):
     """(rows, columns, C, H, W) -> one picture (., ., 3) with lines of one pixel around each."""
     R, K, _, H, W = images.shape
@@ -134,6 +156,15 @@ def scatter(path: str | Path, points: Mapping[str, np.ndarray], title: str = "")
         for axes, (name, xy) in zip(figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True):
             axes.scatter(*xy.T, s=4, color=PALETTE[0], alpha=0.35, linewidths=0)
             axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal", title=name)
+
+
+def manifold(path: str | Path, generate: Callable[[np.ndarray], np.ndarray], side: int = 20, title: str = "") -> None:
+    """What two standard normal latents make: pictures at side x side points, each of which has as much probability around it (Kingma &
+    Welling 2014, figure 4). generate: (side, side, 2) -> (side, side, C, H, W) in 0..1."""
+    from scipy.special import ndtri
+    at = ndtri((np.arange(side) + 0.5) / side).astype(np.float32)
+    images = generate(np.stack(np.meshgrid(at, -at), -1))
+    image_table(path, images, title=title)
 
 
 def filters(path: str | Path, weight: np.ndarray, shape: Sequence[int], title: str = "", columns: int = 12,

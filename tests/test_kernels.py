@@ -104,7 +104,10 @@ def loss_arguments(rng, floats, N, D, x, g):
     target[::3] = -1
     lse = reference.logsumexp(x, (1,))
     options = [(None, -1), (weight, -1, 0.0), (None, -1, 0.1), (weight, -1, 0.3)]
-    return {"cross_entropy": [(x, target, *o) for o in options] + [(x, np.abs(target).astype(np.uint8) % D)],
+    rows, binary = 3 * floats(N, 3, D), rng.integers(0, 2, (N, D)).astype(x.dtype)
+    return {"binary_cross_entropy_with_logits_rows": [(rows, binary), (20 * rows[:, :1], binary)],
+            "binary_cross_entropy_with_logits_rows_backward": [(rows[:, :, 0], rows, binary)],
+            "cross_entropy": [(x, target, *o) for o in options] + [(x, np.abs(target).astype(np.uint8) % D)],
             "cross_entropy_backward": [(g[:, 0], x, lse, target, *o) for o in options]}
 
 
@@ -297,6 +300,9 @@ def test_empty_arrays(shape):
                         ("group_norm_backward", x, x, x.sum(1, keepdims=True), x.sum(1, keepdims=True), None, 1e-5),
                         ("gather_rows", x, none), ("scatter_add_rows", x[:0], none, 2), ("cross_entropy", x[:0], none),
                         ("cross_entropy_backward", x.sum(1)[:0], x[:0], x.sum(1)[:0], none), ("bernoulli", 0, 0, x),
+                        ("binary_cross_entropy_with_logits_rows", x[:, None], x),
+                        ("binary_cross_entropy_with_logits_rows", np.zeros((*shape, 2), np.float32), np.zeros((shape[0], 2), np.float32)),
+                        ("binary_cross_entropy_with_logits_rows_backward", x[:, :1], x[:, None, :][:, :x[:, :1].shape[1]], x),
                         ("dropout", x, 0.5, 0, 0), ("categorical", 0, 0, x[:0], 2), ("words", 0, 0, 0), ("permutation", 0, 0, 0),
                         ("randint", 0, 0, 0, 5, shape), ("sgd", [x], [x], None, 0.1), ("squared_norms", [x]),
                         ("max_pool", np.zeros((0, 3), np.float32), (1,), (1,), (1,), (0,), (1,)),

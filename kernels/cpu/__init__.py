@@ -66,7 +66,12 @@ from kernels.cpu.elementwise import (
     where,
 )
 from kernels.cpu.embedding import gather_rows, scatter_add_rows
-from kernels.cpu.loss import cross_entropy, cross_entropy_backward
+from kernels.cpu.loss import (
+    binary_cross_entropy_with_logits_rows,
+    binary_cross_entropy_with_logits_rows_backward,
+    cross_entropy,
+    cross_entropy_backward,
+)
 from kernels.cpu.matmul import matmul, pack
 from kernels.cpu.norm import layer_norm, layer_norm_backward
 from kernels.cpu.optimizer import adagrad, adam, lerp, rmsprop, scale, sgd, squared_norms

@@ -1,11 +1,16 @@
-"""Cross-entropy between logits and class numbers, and its gradient. Rows go to the threads in chunks, as in softmax.py."""
+"""Cross-entropy between logits and class numbers, or rows of 0 and 1, and its gradient. Rows go to the threads in chunks, as in
+softmax.py."""
+
+import math
 
 import numpy as np
 
 from kernels import jit
 from kernels.cpu.rows import exp_all, row_chunks, row_max, row_sum
 from kernels.jit import inner, like, parallel_for
-from kernels.scalar import log
+from kernels.scalar import binary_cross_entropy_with_logits_backward, exp, log, maximum
+
+PRODUCT = 112      # factors of 1 to 2 whose product stays below float32's largest number, 2^128; seven vectors of AVX-512
 
 
 @inner
@@ -126,6 +131,86 @@ def cross_entropy_backward(g, x, lse, target, weight=None, ignore_index=-100, la
     cross_entropy_backward_kernel(g.ravel(), x.ravel(), lse.ravel(), target, weight, dx.reshape(-1), ignore_index,
                                   x.dtype.type(label_smoothing), *row_chunks(*x.shape))
     return dx
+
+
+# ---- rows of 0 and 1 ------------------------------------------------------------------------------------------------
+
+@inner(sums=True)
+def binary_loss(x, t):
+    """(sum of max(x, 0) - x t, product of 1 + exp(-|x|)) over at most PRODUCT elements: the loss is the sum and the product's log."""
+    jit.full_width()
+    total, product = like(x[0], 0), like(x[0], 1)
+    for i in range(x.size):
+        total += maximum(x[i], like(x[i], 0)) - x[i] * t[i]
+        product *= like(x[i], 1) + exp(-math.fabs(x[i]))
+    return total, product
+
+
+@inner
+def binary_rows_task(chunk, x, target, losses, columns, samples, rows):
+    blocks = (columns + PRODUCT - 1) // PRODUCT
+    first, last = chunk * rows, min((chunk + 1) * rows, losses.size)
+    products = np.empty((last - first) * blocks, x.dtype)
+    for n in range(first, last):
+        at, t, total = n * columns, n // samples * columns, like(losses[n], 0)
+        for b in range(blocks):
+            start, stop = b * PRODUCT, min((b + 1) * PRODUCT, columns)
+            part, product = binary_loss(x[at + start:at + stop], target[t + start:t + stop])
+            total += part
+            products[(n - first) * blocks + b] = product
+        losses[n] = total
+    for i in range(products.size):
+        products[i] = log(products[i])
+    for n in range(first, last):
+        losses[n] += row_sum(products[(n - first) * blocks:(n - first + 1) * blocks])
+
+
+@jit.jit
+def binary_rows_kernel(x, target, losses, columns, samples, rows, chunks, threads):
+    parallel_for(binary_rows_task, chunks, threads, (x, target, losses, columns, samples, rows))
+
+
+def binary_cross_entropy_with_logits_rows(x, target):
+    """Sums (N, S) over D of the losses max(x, 0) - x t + log(1 + exp(-|x|)) of logits x (N, S, D), S rows for each of target (N, D).
+
+    As sum log(1 + e) = log prod (1 + e), and a factor is at most 2, a logarithm is taken once in PRODUCT elements, not in each.
+    Bytes: x once.
+    """
+    _check_binary("binary_cross_entropy_with_logits_rows", x, target)
+    losses, (N, S, D) = np.empty(x.shape[:2], x.dtype), x.shape
+    binary_rows_kernel(x.ravel(), target.ravel(), losses.reshape(-1), D, max(1, S), *row_chunks(N * S, D))
+    return losses
+
+
+@inner
+def binary_rows_backward_task(chunk, g, x, target, dx, columns, samples, rows):
+    jit.full_width()
+    for n in range(chunk * rows, min((chunk + 1) * rows, g.size)):
+        at, t, arrived = n * columns, n // samples * columns, g[n]
+        row, wanted, out = x[at:at + columns], target[t:t + columns], dx[at:at + columns]
+        for i in range(out.size):
+            out[i] = binary_cross_entropy_with_logits_backward(arrived, row[i], wanted[i])
+
+
+@jit.jit
+def binary_rows_backward_kernel(g, x, target, dx, columns, samples, rows, chunks, threads):
+    parallel_for(binary_rows_backward_task, chunks, threads, (g, x, target, dx, columns, samples, rows))
+
+
+def binary_cross_entropy_with_logits_rows_backward(g, x, target):
+    """Gradient (N, S, D) of the sums by x, for g (N, S), the gradient of each: g (sigmoid(x) - t). Bytes: x read, the result written."""
+    _check_binary("binary_cross_entropy_with_logits_rows_backward", x, target)
+    if g.shape != x.shape[:2]:
+        raise ValueError(f"binary_cross_entropy_with_logits_rows_backward: g has shape {g.shape}, {x.shape[:2]} fits x of shape {x.shape}")
+    dx, (N, S, D) = np.empty(x.shape, x.dtype), x.shape
+    binary_rows_backward_kernel(g.ravel(), x.ravel(), target.ravel(), dx.reshape(-1), D, max(1, S), *row_chunks(N * S, D))
+    return dx
+
+
+def _check_binary(name, x, target):
+    if x.ndim != 3 or target.shape != (x.shape[0], x.shape[2]) or target.dtype != x.dtype:
+        raise ValueError(f"{name}: x must have shape (N, S, D) and target (N, D) of the same dtype, got {x.shape} {x.dtype} and "
+                         f"{target.shape} {target.dtype}")
 
 
 def _checked(name, x, target, weight):

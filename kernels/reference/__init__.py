@@ -66,7 +66,12 @@ from kernels.reference.elementwise import (
     where,
 )
 from kernels.reference.embedding import gather_rows, scatter_add_rows
-from kernels.reference.loss import cross_entropy, cross_entropy_backward
+from kernels.reference.loss import (
+    binary_cross_entropy_with_logits_rows,
+    binary_cross_entropy_with_logits_rows_backward,
+    cross_entropy,
+    cross_entropy_backward,
+)
 from kernels.reference.matmul import matmul, pack
 from kernels.reference.norm import layer_norm, layer_norm_backward
 from kernels.reference.optimizer import adagrad, adam, lerp, rmsprop, scale, sgd, squared_norms

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kernels.reference.elementwise import binary_cross_entropy_with_logits, sigmoid
 from kernels.reference.reduce import logsumexp
 
 
@@ -41,3 +42,14 @@ def cross_entropy_backward(g, x, lse, target, weight=None, ignore_index=-100, la
     if label_smoothing:
         dx = dx + label_smoothing / x.shape[1] * (np.sum(w) * p - w)
     return np.where(keep[:, None], g[:, None] * dx, 0).astype(x.dtype)
+
+
+def binary_cross_entropy_with_logits_rows(x, target):
+    """Sums (N, S) of the losses of logits x (N, S, D) against target (N, D)."""
+    target = np.broadcast_to(target[:, None], x.shape)
+    return binary_cross_entropy_with_logits(x.astype(np.float64), target).sum(2).astype(x.dtype)
+
+
+def binary_cross_entropy_with_logits_rows_backward(g, x, target):
+    """Gradient (N, S, D) of the sums for g (N, S): g (sigmoid(x) - t)."""
+    return (g[:, :, None] * (sigmoid(x.astype(np.float64)) - target[:, None])).astype(x.dtype)

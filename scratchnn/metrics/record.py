@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kernels import jit
 
-UNITS = {"test_error": "percent", "nll": "nats", "log_p": "nats",
+UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log_p": "nats",
          "log_p_standard_error": "nats", "log_p_raise": "nats", "modes": "modes", "high_quality": "percent",
          "perplexity": "perplexity", "nats": "nats", "bits_per_sample": "bits", "ratio_to_torch": "ratio"}
 

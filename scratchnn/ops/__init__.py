@@ -129,6 +129,8 @@ from scratchnn.ops.loss import (
     l1_loss,
     logistic_loss,
     logistic_loss_backward,
+    logistic_loss_rows,
+    logistic_loss_rows_backward,
     logistic_loss_total,
     mse_loss,
     nll_loss,

@@ -162,6 +162,25 @@ logistic_loss_total.vjp("x")(logistic_loss.rules["x"].function)
 logistic_loss_total.vjp("target")(logistic_loss.rules["target"].function)
 
 
+@op(cases=[((3, 2, 4), np.array([[0, 1, 1, 0], [1, 0, 0.5, 1], [0, 0, 1, 1]]))])
+def logistic_loss_rows(x, target):
+    """Sums (N, S) over D of logistic_loss, of logits (N, S, D) and one target (N, D) for the S rows of each n."""
+    return kernels.binary_cross_entropy_with_logits_rows(x, target)
+
+
+@logistic_loss_rows.vjp("x")
+def _(g, x, target):
+    if is_grad_enabled():
+        return unsqueeze(g, 2) * (sigmoid(x) - unsqueeze(target, 1))
+    return logistic_loss_rows_backward(g, x, target)
+
+
+@op
+def logistic_loss_rows_backward(grad, x, target):
+    """grad (sigmoid(x) - target) in one pass, grad (N, S)."""
+    return kernels.binary_cross_entropy_with_logits_rows_backward(grad, x, target)
+
+
 def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean",
                                      pos_weight: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of logits in nats, without overflow; targets in 0..1. pos_weight multiplies the part of target 1."""

@@ -1,0 +1,223 @@
+"""Learn what data look like with a variational autoencoder, and draw new ones: pictures, points, or rows of a table.
+
+An encoder says which latent numbers z may stand behind an example x, a decoder what examples a z makes. Both learn together, by making a
+lower bound of log p(x) large: D. Kingma & M. Welling, "Auto-encoding variational Bayes" (2014). With --k above 1 the bound is that of
+Y. Burda, R. Grosse & R. Salakhutdinov, "Importance weighted autoencoders" (2016), which is closer to log p(x).
+
+    python examples/vae.py                                                        digits of 8x8 pixels, part of this library
+    python examples/vae.py --data mnist --latent 50 --hidden 200 200 --k 1 --lr 0.002 --epochs 1400 --samples 5000
+    python examples/vae.py --data glyphs --channels 32 64 --latent 2              convolutions, and a map of all that it can draw
+    python examples/vae.py --data csv:FILE                                        a table: new rows
+    python examples/vae.py --sample 1000 --from out/vae                           more of a model that was trained before
+
+nll is -log p(x) of test examples by importance sampling, --samples for each; of numbers, the density of standardised ones. Grey
+pictures are made black and white anew in each epoch, with their grey values as probabilities, and those of the test once, by a stated
+seed. In the folder of --out: weights and learning curves; of pictures samples, a film of what the same noise becomes in training,
+reconstructions and walks through the latent space; of tables and points samples.csv.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import scratchnn as snn
+from scratchnn import data, optim, pictures
+from scratchnn.models.vae import VAE, interpolate, likelihood_for, load_vae, save_vae, traverse
+from scratchnn.optim.swa_utils import AveragedModel
+from scratchnn.random import Generator
+from scratchnn.run import Run, arguments, start
+
+DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "csv:", "npy:",
+        "folder:")
+TEST_SEED = 1        # grey test pictures are made black and white once, by this seed
+FRAMES = 40          # moments of a film
+
+
+def parse():
+    parser = arguments(__doc__, out="out/vae", data=DATA, epochs=100,
+                       smoke={"epochs": 5, "hidden": [64], "latent": 8, "samples": 50})
+    parser.add_argument("--latent", type=int, default=10, metavar="N", help="dimensions of the latent space (default: 10)")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[200, 200], metavar="N", help="units of tanh layers (default: 200 200)")
+    parser.add_argument("--channels", type=int, nargs="+", default=[], metavar="N", help="of convolutions, in place of --hidden")
+    parser.add_argument("--conditional", action="store_true", help="learn p(x | class), and draw of each class")
+    parser.add_argument("--likelihood", choices=("Bernoulli", "Gaussian", "DiscretisedLogistic"), help="of pictures and points "
+                        "(default: Bernoulli for grey pictures, DiscretisedLogistic for colours, Gaussian for points)")
+    parser.add_argument("--k", type=int, default=1, metavar="N", help="importance samples in the bound; 1: the usual one (default: 1)")
+    parser.add_argument("--beta", type=float, default=1.0, metavar="X", help="weight of the divergence from the prior (default: 1)")
+    parser.add_argument("--warm-up", type=int, default=0, metavar="N", help="epochs in which that weight grows from 0 (default: 0)")
+    parser.add_argument("--free-bits", type=float, default=0.0, metavar="X", help="nats that each latent may hold for nothing (default: 0)")
+    parser.add_argument("--lr", type=float, default=4e-3, metavar="X", help="learning rate at the start, falling to 0 as half a cosine "
+                        "(default: 0.004)")
+    parser.add_argument("--batch-size", type=int, default=100, metavar="N", help="examples in a step (default: 100)")
+    parser.add_argument("--average", type=float, default=0.2, metavar="P",
+                        help="share of the training, at its end, of whose weights the mean is kept (default: 0.2; 0: the last weights)")
+    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="of importance sampling, for each test example (default: "
+                        "1000; papers take 5000)")
+    parser.add_argument("--validate", type=int, default=0, metavar="N",
+                        help="hold out the last N training examples and test on them, to choose settings by")
+    parser.add_argument("--sample", type=int, metavar="N", help="only draw N examples, by the weights in --from; no training")
+    parser.add_argument("--from", type=Path, dest="source", metavar="FOLDER", help="of a run that --sample draws from (default: --out)")
+    args = parser.parse_args()
+    for name in ("epochs", "latent", "hidden", "k", "batch_size", "samples", "sample"):
+        if vars(args)[name] is not None and np.min(vars(args)[name]) < 1:
+            parser.error(f"argument --{name.replace('_', '-')}: must be 1 or more, got {np.min(vars(args)[name])}")
+    for name, highest in (("beta", np.inf), ("warm_up", np.inf), ("free_bits", np.inf), ("lr", np.inf), ("average", 1)):
+        if not 0 <= vars(args)[name] <= highest:
+            parser.error(f"argument --{name.replace('_', '-')}: must lie in 0..{highest}, got {vars(args)[name]}")
+    if args.k > 1 and (args.beta != 1 or args.warm_up or args.free_bits):
+        parser.error("argument --k: --beta, --warm-up and --free-bits are of the usual bound, --k 1")
+    return args
+
+
+def main():
+    args = parse()
+    if args.sample:
+        return draw_more(args)
+    snn.manual_seed(args.seed)
+    examples = data.load(args.data)
+    if args.conditional:
+        examples = examples.labelled()
+    if args.validate:
+        examples = examples.hold_out(args.validate)
+    likelihood = likelihood_for(examples, args.likelihood)
+    if args.channels and len(examples.shape) != 3:
+        raise data.DataError(f"{args.data}: --channels is for pictures, these are rows of {examples.shape[0]} numbers; use --hidden")
+    model = VAE(likelihood, args.latent, args.hidden, args.channels, len(examples.classes) if args.conditional else 0).to(args.device)
+
+    train, seen_y, unseen_y = likelihood.encode(examples.train_x), *labels(args, examples)
+    unseen = likelihood.observe(snn.from_numpy(likelihood.encode(examples.test_x)), Generator(TEST_SEED)).numpy()
+    model.begin_at(train)
+    loader = data.DataLoader(train if seen_y is None else (train, seen_y), args.batch_size, shuffle=True)
+    optimizer = optim.Adam(model.parameters(), args.lr, eps=1e-4)                 # eps as Burda et al.
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(loader))
+    average, film = AveragedModel(model), pictures.Film()
+    run = Run(args, model=model, average=average, loader=loader, optimizer=optimizer, schedule=schedule, film=film)
+
+    for epoch in run.epochs(args.epochs):
+        for batch in run.batches(loader):
+            x, y = (batch, None) if seen_y is None else batch
+            loss = -bound(args, model, likelihood.observe(x), y, (run.step + 1) / len(loader))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if run.step >= (1 - args.average) * args.epochs * len(loader):
+                average.update_parameters(model)
+        run.log(**quality(args, model, train[:1000], seen_y, unseen[:1000], unseen_y))
+        if (epoch + 1) * FRAMES // args.epochs > epoch * FRAMES // args.epochs and len(examples.shape) == 3:
+            film.add(model.generate(*fixed_noise(model, 40)))
+
+    final = average.module if average.n_averaged.item() else model
+    save_vae(run.out / "weights.safetensors", final)
+    draw(run, examples, final, film, unseen, unseen_y)
+    generator = Generator(args.seed)
+    each = final.log_likelihood(unseen, unseen_y, args.samples, generator, lambda steps: tqdm(steps, "importance sampling", disable=None))
+    active = final.active_units(unseen, unseen_y).sum()
+    run.result(nll=-each.mean(), active_units=active, split=f"last {args.validate} of train" if args.validate else "test",
+               protocol=f"{args.data}, {type(likelihood).__name__}, grey values drawn anew in each epoch, of the test once, seed "
+                        f"{TEST_SEED}; {args.latent} latents, layers {args.channels or args.hidden}, k={args.k}, {args.epochs} epochs; "
+                        f"{args.samples} importance samples, seed {args.seed}")
+
+
+def labels(args, examples):
+    return (examples.train_y, examples.test_y) if args.conditional else (None, None)
+
+
+def bound(args, model, x, y, epochs):
+    """What the step after so many epochs makes larger."""
+    if args.k > 1:
+        return model.iwae(x, y, args.k)
+    return model.elbo(x, y, beta=args.beta * min(1, epochs / args.warm_up if args.warm_up else 1), free_bits=args.free_bits)
+
+
+def quality(args, model, seen, seen_y, unseen, unseen_y):
+    """Bounds on training and test examples, by numbers that are the same each time, and the latents in use."""
+    seen = model.likelihood.observe(snn.from_numpy(seen), Generator(TEST_SEED)).numpy()
+    values = {name: model.log_likelihood(x, y if y is None else y[:1000], args.k, Generator(0)).mean()
+              for name, x, y in (("train_bound", seen, seen_y), ("test_bound", unseen, unseen_y))}
+    return values | {"active": model.active_units(unseen, unseen_y if unseen_y is None else unseen_y[:1000]).sum()}
+
+
+def fixed_noise(model, count):
+    """Latents, always the same, and classes in turn for a conditional model: what `generate` takes."""
+    return snn.randn(count, model.latent, generator=Generator(0)).array, classes_in_turn(model, count)
+
+
+def classes_in_turn(model, count):
+    return np.arange(count) % model.classes if model.classes else None
+
+
+# ---- what is written ------------------------------------------------------------------------------------------------------
+
+def draw(run, examples, model, film, unseen, unseen_y):
+    bounds = {part: run.history(f"{part}_bound") for part in ("train", "test")}
+    pictures.curves(run.out / "curves.png", {"bound on log p, nats": bounds, "latents in use": {"latents": run.history("active")}},
+                    examples.name, log=False)
+    if len(examples.shape) == 3:
+        film.write(run.out / "progress.gif", 8)
+        draw_pictures(run, model, examples, unseen, unseen_y)
+    else:
+        draw_rows(run.out, model, examples, len(examples.train_x))
+
+
+def draw_pictures(run, model, examples, unseen, unseen_y):
+    out, few = run.out, slice(0, 12)
+    y = None if unseen_y is None else unseen_y[few]
+    pictures.image_table(out / "samples.png", model.generate(*fixed_noise(model, 120)).reshape(10, 12, *examples.shape),
+                         title="Drawn from the prior")
+    shown = [examples.test_x[few], model.likelihood.decode(unseen[few]), model.reconstruct(unseen[few], y)]
+    pictures.image_table(out / "reconstructions.png", np.stack(shown), ("example", "seen", "decoded"), title="Test examples, decoded")
+    mean, _ = model.posterior(unseen[:1000], None if unseen_y is None else unseen_y[:1000])
+    ends = interpolate(mean[:8], mean[1:9], 10)                                                   # (10, 8, L)
+    walk = generate(model, ends.swapaxes(0, 1), y)
+    pictures.image_table(out / "interpolation.png", walk, title="From one test example to the next")
+    order = np.argsort(-mean.var(0), kind="stable")[:10]
+    pictures.image_table(out / "traversal.png", generate(model, traverse(mean[0], order, np.linspace(-3, 3, 11)), y),
+                         [f"z{i + 1}" for i in order], [f"{v:.1f}" for v in np.linspace(-3, 3, 11)], "One latent at a time")
+    stops = snn.randn(7, 32, model.latent, generator=Generator(1)).array
+    path = np.concatenate([interpolate(stops[i], stops[(i + 1) % 7], 13)[:-1] for i in range(7)])  # (84, 32, L), and round again
+    pictures.animation(out / "walk.gif", generate(model, path, y), 8)
+    if model.latent == 2:
+        pictures.manifold(out / "manifold.png", lambda z: generate(model, z, y), title="All that two latents can draw")
+        pictures.scatter(out / "latents.png", {"posterior means of test examples": mean})
+
+
+def generate(model, z, y):
+    """Pictures (A, B, C, H, W) for latents (A, B, L); of a conditional model all of the first label."""
+    label = None if y is None else np.full(z.shape[0] * z.shape[1], y[0])
+    return model.generate(z.reshape(-1, model.latent), label).reshape(*z.shape[:2], *model.likelihood.shape)
+
+
+def draw_rows(out, model, examples, count):
+    y = classes_in_turn(model, count) if examples.train_y is None or not model.classes else examples.train_y
+    rows = model.sample(count, y, draw=True, generator=Generator(0))
+    data.write_csv(out / "samples.csv", cells(model, rows))
+    if examples.shape == (2,):
+        pictures.scatter(out / "points.png", {"test": examples.test_x, "samples": rows[:len(examples.test_x)]})
+
+
+def cells(model, rows):
+    """Rows as columns of a CSV file, in the user's units."""
+    table = getattr(model.likelihood, "table", None)
+    return table.inverse(rows) if table else {f"x{i + 1}": column for i, column in enumerate(rows.T)}
+
+
+def draw_more(args):
+    """--sample: new examples of a model that was trained before."""
+    model = load_vae((args.source or args.out) / "weights.safetensors")
+    y, generator = classes_in_turn(model, args.sample), Generator(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if len(model.likelihood.shape) == 3:
+        x = model.sample(args.sample, y, generator=generator)
+        np.save(args.out / "samples.npy", x)
+        columns = min(12, args.sample)
+        pictures.image_table(args.out / "samples.png", x[:len(x) // columns * columns].reshape(-1, columns, *x.shape[1:]))
+        print(f"wrote {args.out / 'samples.npy'} and {args.out / 'samples.png'}")
+    else:
+        data.write_csv(args.out / "samples.csv", cells(model, model.sample(args.sample, y, draw=True, generator=generator)))
+        print(f"wrote {args.out / 'samples.csv'}")
+
+
+if __name__ == "__main__":
+    start(main)

@@ -1,0 +1,115 @@
+"""The example of variational autoencoders: on pictures, points and a table, left alone and killed."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scratchnn import checkpoint
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+STEPS = 5 * 15                                                                  # of --smoke
+PICTURES = ("samples.png", "reconstructions.png", "interpolation.png", "traversal.png", "walk.gif", "progress.gif", "curves.png")
+
+
+def example(out, *options):
+    return [sys.executable, str(ROOT / "examples" / "vae.py"), "--smoke", "--out", str(out), *options]
+
+
+def run(command, code=0):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    assert done.returncode == code, done.stderr
+    return (done.stdout if code == 0 else done.stderr).splitlines()[-1]
+
+
+def nll(line):
+    result = re.fullmatch(r"result: nll=(\S+) active_units=(\S+) seconds=\S+", line)
+    assert result, line
+    return float(result[1])
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    out = tmp_path_factory.mktemp("smoke")
+    return out, run(example(out))
+
+
+def test_smoke(smoke):
+    out, line = smoke
+    assert 24 < nll(line) < 28                                                  # independent pixels: 28.3
+    assert all((out / name).stat().st_size > 5000 for name in PICTURES)
+    assert (out / "log.jsonl").read_text().count('"test_bound"') == 5
+
+
+def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
+    command, rng = example(tmp_path, "--save-every", "0", "--resume"), np.random.default_rng()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    while not saved_step(tmp_path) and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0, 0.2))
+    process.kill()
+    process.wait()
+    assert 0 < saved_step(tmp_path) < STEPS                                     # in the middle of the training
+    assert run(command).split(" seconds")[0] == smoke[1].split(" seconds")[0]
+    for name in ("weights.safetensors", *PICTURES):
+        assert (tmp_path / name).read_bytes() == (smoke[0] / name).read_bytes(), name
+
+
+def saved_step(folder):
+    path = folder / "checkpoint.safetensors"
+    return checkpoint.load(path)["step"] if path.exists() else 0
+
+
+def test_more_samples_of_a_trained_model(smoke, tmp_path):
+    run([*example(tmp_path), "--sample", "30", "--from", str(smoke[0])])
+    assert np.load(tmp_path / "samples.npy").shape == (30, 1, 8, 8) and (tmp_path / "samples.png").stat().st_size > 5000
+    assert "No such file" in run([*example(tmp_path), "--sample", "30", "--from", str(tmp_path / "nothing")], code=2)
+
+
+def test_convolutions_on_condition_of_the_class_with_importance_weights(tmp_path):
+    line = run(example(tmp_path, "--channels", "8", "16", "--conditional", "--k", "3", "--latent", "2", "--epochs", "40"))
+    assert nll(line) < 28.5
+    assert all((tmp_path / name).stat().st_size > 5000 for name in ("manifold.png", "latents.png", *PICTURES))
+
+
+def test_points(tmp_path):
+    nll(run(example(tmp_path, "--data", "moons", "--latent", "2", "--warm-up", "2", "--free-bits", "0.1")))
+    rows = read(tmp_path / "samples.csv")
+    assert list(rows[0]) == ["x1", "x2"] and len(rows) > 100 and (tmp_path / "points.png").stat().st_size > 5000
+
+
+def test_a_table_gets_rows_like_its_own(tmp_path):
+    rng, made = np.random.default_rng(0), tmp_path / "made.csv"
+    lines = ["age,town,pay"]
+    for _ in range(1500):
+        town = rng.choice(["Bern", "Rom"])
+        age = rng.normal(30 if town == "Bern" else 60, 4)
+        lines.append(f"{age:.0f},{town if rng.random() > 0.1 else ''},{50 * age + rng.normal(0, 100):.2f}")
+    made.write_text("\n".join(lines))
+    run(example(tmp_path / "out", "--data", f"csv:{made}", "--epochs", "100"))
+    run([*example(tmp_path / "more"), "--sample", "2000", "--from", str(tmp_path / "out")])
+    rows = read(tmp_path / "more" / "samples.csv")
+    assert len(rows) == 2000 and list(rows[0]) == ["age", "town", "pay"] and {row["town"] for row in rows} == {"Bern", "Rom", ""}
+    age, pay = (np.array([float(row[name]) for row in rows]) for name in ("age", "pay"))
+    rome = np.array([row["town"] == "Rom" for row in rows])
+    assert (age == np.rint(age)).all() and np.corrcoef(age, pay)[0, 1] > 0.9
+    assert age[rome].mean() == pytest.approx(60, abs=5) and 0.03 < np.mean([not row["town"] for row in rows]) < 0.2
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--k", "5", "--beta", "2"], "usual bound"), (["--average", "2"], "0..1"), (["--latent", "0"], "1 or more"),
+    (["--data", "moons", "--channels", "8"], "is for pictures"), (["--data", "moons", "--likelihood", "Bernoulli"], "0 to 1")])
+def test_what_cannot_be_is_said_in_a_line(tmp_path, options, message):
+    assert message in run(example(tmp_path, *options), code=2)
