@@ -16,6 +16,7 @@ seed. In the folder of --out: weights and learning curves; of pictures samples, 
 reconstructions and walks through the latent space; of tables and points samples.csv.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from tqdm import tqdm
 
 import scratchnn as snn
 from scratchnn import data, optim, pictures
-from scratchnn.models.vae import VAE, interpolate, likelihood_for, load_vae, save_vae, traverse
+from scratchnn.metrics.judge import judge
+from scratchnn.models.vae import VAE, DiscretisedLogistic, interpolate, likelihood_for, load_vae, save_vae, traverse
 from scratchnn.optim.swa_utils import AveragedModel
 from scratchnn.random import Generator
 from scratchnn.run import Run, arguments, start
@@ -113,8 +115,12 @@ def main():
     draw(run, examples, final, film, unseen, unseen_y)
     generator = Generator(args.seed)
     each = final.log_likelihood(unseen, unseen_y, args.samples, generator, lambda steps: tqdm(steps, "importance sampling", disable=None))
-    active = final.active_units(unseen, unseen_y).sum()
-    run.result(nll=-each.mean(), active_units=active, split=f"last {args.validate} of train" if args.validate else "test",
+    figures = {"nll": -each.mean(), "active_units": final.active_units(unseen, unseen_y).sum()}
+    if isinstance(likelihood, DiscretisedLogistic):
+        figures["bits_per_dim"] = figures["nll"] / likelihood.size / math.log(2)
+    count = min(10_000, len(unseen))
+    drawn = final.sample(count, classes_in_turn(final, count), draw=len(examples.shape) == 1, generator=Generator(args.seed))
+    run.result(**figures, **judge(examples, drawn), split=f"last {args.validate} of train" if args.validate else "test",
                protocol=f"{args.data}, {type(likelihood).__name__}, grey values drawn anew in each epoch, of the test once, seed "
                         f"{TEST_SEED}; {args.latent} latents, layers {args.channels or args.hidden}, k={args.k}, {args.epochs} epochs; "
                         f"{args.samples} importance samples, seed {args.seed}")
