@@ -88,7 +88,7 @@ def heat_maps(path: str | Path, images: np.ndarray, maps: Mapping[str, np.ndarra
             for row, heat in enumerate(maps.values(), 1):
                 least, most = max(0, heat[n].min()), heat[n].max()
                 strength = ((heat[n] - least) / max(most - least, 1e-12)).clip(0, 1)[:, :, None]
-                cells[row, n].imshow(faint * (1 - strength) + np.array(HEAT) * strength, interpolation="nearest")
+                cells[row, n].imshow((faint * (1 - strength) + np.array(HEAT) * strength).clip(0, 1), interpolation="nearest")
         for row, name in enumerate(maps, 1):
             cells[row, 0].set_ylabel(name)
 
