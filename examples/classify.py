@@ -166,7 +166,7 @@ def draw(run, examples, model, probabilities, title):
     if len(worst):
         pictures.image_grid(run.out / "mistakes.png", examples.test_x[worst], list(captions.values()), "The worst mistakes")
     right = np.flatnonzero(predicted == target)
-    shown = np.concatenate([right[:4], worst[:4]])
+    shown = np.concatenate([right[np.linspace(0, len(right) - 1, min(4, len(right))).astype(int)], worst[:4]])   # of all classes
     draw_reasons(run.out / "reasons.png", model, examples.test_x[shown], predicted[shown],
                  [captions.get(i, names[predicted[i]]) for i in shown])
     if isinstance(model, MLP):

@@ -33,7 +33,7 @@ def grad_cam(model: nn.Module, layers: nn.Module | Sequence[nn.Module], x: np.nd
 
     Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks via gradient-based localization", equations 1 and 2.
     The last convolutional layer knows best what there is, but in a small picture its units see nearly all of it. Of several
-    layers (ConvNet.blocks()) the result is the geometric mean of their maps, each with 1 as its largest value: early ones say where.
+    layers (ConvNet.blocks()) the result is the mean of their maps, each with 1 as its largest value: early ones say where.
     Raises ValueError if a layer is not called just once or has other activations than (N, C, h, w).
     """
     layers, seen = [layers] if isinstance(layers, nn.Module) else list(layers), {}
@@ -47,8 +47,7 @@ def grad_cam(model: nn.Module, layers: nn.Module | Sequence[nn.Module], x: np.nd
                              f"{[[t.shape for t in a] for a in activations]}")
         activations = [a for a, in activations]
         maps = [_class_map(a, g, x.shape[2:]) for a, g in zip(activations, autograd.grad(score, activations), strict=True)]
-        return maps[0] if len(maps) == 1 else snn.exp(sum((m / m.amax((1, 2), keepdim=True).clamp(1e-30)).clamp(1e-30).log()
-                                                          for m in maps) / len(maps))
+        return maps[0] if len(maps) == 1 else sum(m / m.amax((1, 2), keepdim=True).clamp(1e-30) for m in maps) / len(maps)
 
     hooks = [layer.register_forward_hook(lambda module, args, output, i=i: seen.setdefault(i, []).append(output))
              for i, layer in enumerate(layers)]

@@ -47,15 +47,15 @@ def confusion_matrix(path: str | Path, matrix: np.ndarray, classes: Sequence[str
 def image_grid(path: str | Path, images: np.ndarray, captions: Sequence[str] = (), title: str = "", columns: int = 8) -> None:
     """Pictures (N, C, H, W) in 0..1, C being 1 or 3, in rows of `columns`, each above its caption."""
     columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    with _figure(path, (1.15 * columns + 0.2, (1.38 if captions else 1.15) * rows + 0.5), title) as figure:
+    rows, width = -(-len(images) // columns), max(1.15, _inches(captions))
+    with _figure(path, (width * columns + 0.2, (1.42 if captions else 1.15) * rows + 0.5), title) as figure:
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in cells:
             axes.set_axis_off()
         for axes, image in zip(cells, images, strict=False):
             axes.imshow(_colours(image), interpolation="nearest")
         for axes, caption in zip(cells, captions, strict=False):
-            axes.text(0.5, -0.06, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8, linespacing=1.25)
+            axes.set_title(caption, y=-0.08, loc="center", va="top", fontsize=8, linespacing=1.25).set_in_layout(False)
 
 
 def image_table(path: str | Path, images: np.ndarray, rows: Sequence[str] = (), columns: Sequence[str] = (), title: str = "") -> None:
@@ -74,8 +74,8 @@ def image_table(path: str | Path, images: np.ndarray, rows: Sequence[str] = (), 
 def heat_maps(path: str | Path, images: np.ndarray, maps: Mapping[str, np.ndarray], captions: Sequence[str] = (), title: str = "") -> None:
     """Pictures (N, C, H, W) in 0..1 above their captions, and under them a row for each name: its maps (N, H, W) over faint copies of the
     pictures, each map on its own scale from its least, or 0, to its largest value."""
-    N = len(images)
-    with _figure(path, (1.3 * N + 0.2, 1.3 * len(maps) + 1.75), title) as figure:
+    N, width = len(images), max(1.3, _inches(captions))
+    with _figure(path, (width * N + 0.2, 1.3 * len(maps) + 1.75), title) as figure:
         cells = figure.subplots(1 + len(maps), N, squeeze=False, gridspec_kw={"height_ratios": [1] + [1] * len(maps)})
         for axes in cells.ravel():
             axes.set(xticks=[], yticks=[])
@@ -128,6 +128,11 @@ class Film:
 
     def load_state_dict(self, state: dict) -> None:
         self.moments = state["moments"]
+
+
+def _inches(captions):
+    """The width of the longest line of small captions."""
+    return 0.075 * max((len(line) for caption in captions for line in caption.split("\n")), default=0)
 
 
 def _sheet(images):
