@@ -20,6 +20,7 @@ the worst mistakes, what made the network decide, what the first layer looks for
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import checkpoint, data, explain, metrics, optim, pictures
 from scratchnn.data.augment import augmentation
-from scratchnn.models.classifier import MLP, ConvNet, like_learnt, load_classifier, predict, save_classifier
-from scratchnn.models.squeezenet import SIZE, SqueezeNet, class_names, likeliest, picture
+from scratchnn.models.classifier import MLP, ConvNet, edges, like_learnt, load_classifier, predict, save_classifier
+from scratchnn.models.squeezenet import LEAST, SIZE, SqueezeNet, class_names, likeliest, picture
 from scratchnn.nn.utils import max_norm_
 from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scratchnn.run import EarlyStopping, Run, arguments, start
@@ -52,19 +53,26 @@ def parse():
     parser.add_argument("--augment", type=_augmentation, metavar="HOW", help="none, drawings, photographs, or settings as in "
                         "shift=0.1,rotate=10 (default: of an mlp none, of conv photographs if there is colour, otherwise drawings)")
     parser.add_argument("--ema", type=float, default=0, metavar="D", help="use the moving average of the weights that keeps so much of "
-                        "itself in each step, such as 0.999 (default: 0, the weights themselves)")
-    parser.add_argument("--copies", type=int, default=0, metavar="N", help="classify the mean of so many augmented copies (default: 0)")
+                        "itself in each step, such as 0.998 in some thousand (default: 0, the weights themselves)")
+    parser.add_argument("--copies", type=int, default=0, metavar="N",
+                        help="classify by the mean over the example and so many augmented copies of it (default: 0)")
     parser.add_argument("--patience", type=int, metavar="N", help="hold out a tenth of what is learnt from, stop when N epochs were no "
-                        "better on it, and take the best weights")
+                        "better on it, and take the best weights; the learning rate stays at --lr")
     parser.add_argument("--validate", type=int, default=0, metavar="N",
                         help="hold out the last N training examples and test on them, to choose settings by")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of SqueezeNet, which knows 1,000 kinds of things: to teach its "
                         "last layer the classes of --data, or for --predict, which takes those of a run too (default: those in --out)")
     parser.add_argument("--predict", nargs="+", metavar="PICTURE", help="say what is on them, instead of training")
     args = parser.parse_args()
+    for name, low, high in (("patience", 1, np.inf), ("copies", 0, np.inf), ("ema", 0, 0.99999), ("validate", 0, np.inf)):
+        if vars(args)[name] is not None and not low <= vars(args)[name] <= high:
+            parser.error(f"argument --{name}: must lie in {low}..{high}, got {vars(args)[name]}")
+    if args.weights and args.model:
+        parser.error("argument --weights: it says what the model is; leave out --model")
     args.model = "squeezenet" if args.weights else args.model or ("conv" if args.data.startswith("folder:") else "mlp")
-    if args.weights and args.data.startswith("folder:") and "size=" not in args.data:
-        args.data += f"{'&' if '?' in args.data else '?'}size={SIZE}"                    # what SqueezeNet has learnt to see
+    path, _, query = args.data.partition("?")
+    if args.weights and path.startswith("folder:") and "size=" not in query:
+        args.data = f"{path}?{query}{'&' if query else ''}size={SIZE}"                   # what SqueezeNet has learnt to see
     return args
 
 
@@ -84,22 +92,18 @@ def main():
     examples = data.load(args.data).labelled()
     if args.validate:
         examples = examples.hold_out(args.validate)
-    watched = examples.hold_out(len(examples.train_x) // 10) if args.patience else examples
-    augment = choose_augmentation(args, examples.shape)
-
+    watched = examples.set_apart(0.1) if args.patience else examples
+    augment = choose_augmentation(args, examples)
     model = build(args, examples).to(args.device)
-    loader = data.DataLoader((watched.train_x, watched.train_y), args.batch_size, shuffle=True, transform=augment)
-    optimizer = optim.AdamW(model.parameters(), args.lr, weight_decay=args.weight_decay)
-    schedule = optim.lr_scheduler.OneCycleLR(optimizer, args.lr, epochs=args.epochs, steps_per_epoch=len(loader))
-    parts = {"model": model, "loader": loader, "optimizer": optimizer, "schedule": schedule}
-    if args.ema:
-        parts["average"] = average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
+    loader, optimizer, schedule = prepare(args, model, watched, augment)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True) if args.ema else None
     final = average.module if args.ema else model
-    if args.patience:
-        parts["stopping"] = stopping = EarlyStopping(final, args.patience)
-    run = Run(args, **parts)
+    stopping = EarlyStopping(final, args.patience or args.epochs + 1)
+    parts = {"model": model, "loader": loader, "optimizer": optimizer, "schedule": schedule}
+    parts |= {"average": average} if args.ema else {}
+    run = Run(args, **parts | ({"stopping": stopping} if args.patience else {}))
 
-    for _ in run.epochs(args.epochs, until=stopping.is_over if args.patience else lambda: False):
+    for _ in run.epochs(args.epochs, until=stopping.is_over):
         for x, y in run.batches(loader):
             loss = F.cross_entropy(model(x), y)
             run.log(loss=loss)
@@ -116,39 +120,72 @@ def main():
         if args.patience:
             stopping.update(error)
 
+    stopping.restore()
+    finish(args, run, examples, final, augment)
+
+
+def prepare(args, model, examples, augment):
+    """Loader, optimizer and schedule. Early stopping may end at any epoch, so that with it the learning rate stays where it is."""
+    count = len(examples.train_x)
+    lonely = count % args.batch_size == 1 < min(args.batch_size, count)                      # batch norm cannot use a single example
+    loader = data.DataLoader((examples.train_x, examples.train_y), args.batch_size, shuffle=True, transform=augment, drop_last=lonely)
+    optimizer = optim.AdamW(model.parameters(), args.lr, weight_decay=args.weight_decay)
     if args.patience:
-        stopping.restore()
-    probabilities = predict(final, examples.test_x, augment=augment, copies=args.copies)
+        return loader, optimizer, optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    return loader, optimizer, optim.lr_scheduler.OneCycleLR(optimizer, args.lr, epochs=args.epochs, steps_per_epoch=len(loader))
+
+
+def finish(args, run, examples, model, augment):
+    """What is written at the end: weights, pictures, the result."""
+    probabilities = predict(model, examples.test_x, augment=augment, copies=args.copies)
     error = metrics.error(probabilities.argmax(1), examples.test_y)
-    save_classifier(run.out / "weights.safetensors", final, examples)
-    draw(run, examples, final, probabilities, f"{examples.name}: {error:.2f} % of {len(examples.test_y):,} wrong")
+    save_classifier(run.out / "weights.safetensors", model, examples)
+    draw(run, examples, model, probabilities, f"{examples.name}: {error:.2f} % of {len(examples.test_y):,} wrong")
+    chosen = "settings to be chosen by it" if args.validate else "settings not chosen on this split"
     run.result(test_error=error, split=f"last {args.validate} of train" if args.validate else "test",
-               protocol=f"{args.data}, {describe(args, augment)}, settings not chosen on this split")
+               protocol=f"{args.data}, {describe(args, augment)}, {chosen}")
 
 
 def build(args, examples):
-    if args.model == "squeezenet":
-        return SqueezeNet.pretrained(args.weights, len(examples.classes), args.dropout)
+    shape, count = examples.shape, len(examples.classes)
     if args.model == "mlp":
-        return MLP(examples.shape, len(examples.classes), args.hidden, args.dropout, args.input_dropout)
-    if len(examples.shape) != 3:
-        raise data.DataError(f"{args.data}: --model conv needs pictures, these are rows of {examples.shape[0]} numbers; use --model mlp")
-    return ConvNet(examples.shape, len(examples.classes), args.channels, args.dropout)
+        return MLP(shape, count, args.hidden, args.dropout, args.input_dropout)
+    if len(shape) != 3:
+        raise data.DataError(f"{args.data}: convolutions need pictures, these are rows of {shape[0]} numbers; use --model mlp")
+    if args.model == "conv":
+        try:
+            return ConvNet(shape, count, args.channels, args.dropout)
+        except ValueError as fault:
+            raise data.DataError(f"{args.data}: {fault}; use larger pictures or fewer --channels") from None
+    if shape[0] != 3 or min(shape[1:]) < LEAST:
+        raise data.DataError(f"{args.data}: SqueezeNet takes colour pictures of at least {LEAST} pixels a side, these have shape {shape}")
+    return SqueezeNet.pretrained(args.weights, count, args.dropout)
 
 
-def choose_augmentation(args, shape):
+def choose_augmentation(args, examples):
     """What --augment says, or what suits the pictures."""
-    if args.augment:
-        if len(shape) == 1 and args.augment != "none":
-            raise data.DataError(f"{args.data}: --augment changes pictures, these are rows of {shape[0]} numbers")
-        return augmentation(args.augment)
-    return augmentation("none" if args.model == "mlp" else "photographs" if shape[0] == 3 else "drawings")
+    x, shape = examples.train_x, examples.shape
+    picture = len(shape) == 3 and x.min() >= 0 and x.max() <= 1
+    usual = "none" if args.model == "mlp" or not picture else "photographs" if shape[0] == 3 else "drawings"
+    augment = augmentation(args.augment or usual)
+    if augment is None:
+        if args.copies:
+            raise data.DataError(f"{args.data}: --copies needs pictures that --augment changes")
+        return None
+    if not picture:
+        raise data.DataError(f"{args.data}: --augment changes pictures in 0..1, these have shape {shape} and go from {x.min():.3g} to "
+                             f"{x.max():.3g}; use --augment none")
+    if augment.crop and (args.model == "mlp" or min(np.subtract(shape[1:], augment.crop)) < 0):
+        raise data.DataError(f"{args.data}: --augment crop={augment.crop} is for convolutions, and no larger than the pictures {shape}")
+    light = shape[0] == 1 and edges(x).mean() > 0.5 and not augment.brightness            # dark ink: what comes into view is paper
+    return replace(augment, fill=1.0) if light else augment
 
 
 def describe(args, augment):
     kind = {"mlp": f"MLP {args.hidden}, dropout, max-norm", "conv": f"convolutional net {args.channels}, batch norm, dropout",
             "squeezenet": "last layer of SqueezeNet"}[args.model]
-    return f"{kind}, {'no augmentation' if augment is None else augment}" + (f", mean over {args.copies} copies too" if args.copies else "")
+    options = {"weight average {}": args.ema, "early stopping, patience {}": args.patience, "mean over {} copies too": args.copies}
+    return ", ".join([kind, "no augmentation" if augment is None else str(augment), *(text.format(n) for text, n in options.items() if n)])
 
 
 def draw(run, examples, model, probabilities, title):
@@ -175,13 +212,13 @@ def draw(run, examples, model, probabilities, title):
     else:
         weight = model.features[0].weight.detach().numpy()
         weight, shape = weight.reshape(len(weight), -1), weight.shape[1:]
-    pictures.filters(run.out / "filters.png", weight, shape, "What the first layer looks for: blue ink, red no ink")
+    pictures.filters(run.out / "filters.png", weight, shape, "What the first layer looks for: blue bright, red dark")
 
 
 def draw_reasons(path, model, x, classes, captions):
     """What in the pictures made the model see these classes."""
     maps = {"saliency": explain.saliency(model, x, classes),
-            "occlusion": explain.occlusion(model, x, classes, max(2, min(x.shape[2:]) // 5))}
+            "occlusion": explain.occlusion(model, x, classes, min(*x.shape[2:], max(2, min(x.shape[2:]) // 5)))}
     if not isinstance(model, MLP):
         maps["Grad-CAM"] = explain.grad_cam(model, model.blocks(), x, classes)
     pictures.heat_maps(path, x, maps, captions, "What made the network decide")
@@ -204,8 +241,10 @@ def say(args):
         print(file)
         for name, share in likeliest(p, classes):
             print(f"{100 * share:7.1f} %  {name}")
-    best = [likeliest(p, classes, 1)[0] for p in probabilities]
-    draw_reasons(args.out / "reasons.png", model, x, probabilities.argmax(1), [f"{name}\n{100 * share:.0f} %" for name, share in best])
+    shown = slice(0, 8)
+    best = [likeliest(p, classes, 1)[0] for p in probabilities[shown]]
+    draw_reasons(args.out / "predicted.png", model, x[shown], probabilities[shown].argmax(1),
+                 [f"{name}\n{100 * share:.0f} %" for name, share in best])
 
 
 if __name__ == "__main__":

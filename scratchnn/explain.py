@@ -10,11 +10,11 @@ import numpy as np
 import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import autograd, nn
-from scratchnn.models.classifier import evaluating, predict
+from scratchnn.models.classifier import batches, evaluating, predict
 from scratchnn.tensor import Tensor
 
 
-def saliency(model: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: int = 100) -> np.ndarray:
+def saliency(model: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: int | None = None) -> np.ndarray:
     """How much the class's logit changes with each pixel: the largest |derivative| of its channels.
 
     Simonyan, Vedaldi & Zisserman 2014, "Deep inside convolutional networks", section 3.
@@ -27,7 +27,7 @@ def saliency(model: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: in
 
 
 def grad_cam(model: nn.Module, layers: nn.Module | Sequence[nn.Module], x: np.ndarray, target: np.ndarray,
-             batch_size: int = 100) -> np.ndarray:
+             batch_size: int | None = None) -> np.ndarray:
     """Which of a layer's activations speak for the class: max(0, sum over channels of mean gradient times activation), enlarged
     bilinearly to the size of the pictures.
 
@@ -72,7 +72,9 @@ def occlusion(model: nn.Module, x: np.ndarray, target: np.ndarray, size: int, st
     H, W = x.shape[2:]
     if not 1 <= size <= min(H, W):
         raise ValueError(f"occlusion: squares of {size} pixels do not fit into pictures of {H} x {W}")
-    stride = stride or max(1, size // 3)
+    stride = max(1, size // 3) if stride is None else stride
+    if not 1 <= stride <= size:
+        raise ValueError(f"occlusion: the stride is 1 to {size}, so that every pixel is covered, got {stride}")
     corners = [(i, j) for i in _starts(H, size, stride) for j in _starts(W, size, stride)]
     before, heat = predict(model, x), np.zeros((len(x), H, W), x.dtype)
     covers = np.zeros((H, W), x.dtype)
@@ -82,7 +84,7 @@ def occlusion(model: nn.Module, x: np.ndarray, target: np.ndarray, size: int, st
         covered = np.repeat(picture[None], len(corners), 0)
         for copy, (i, j) in zip(covered, corners, strict=True):
             copy[:, i:i + size, j:j + size] = picture.mean((1, 2), keepdims=True)
-        for fall, (i, j) in zip(before[n, target[n]] - predict(model, covered, 200)[:, target[n]], corners, strict=True):
+        for fall, (i, j) in zip(before[n, target[n]] - predict(model, covered)[:, target[n]], corners, strict=True):
             heat[n, i:i + size, j:j + size] += fall
     return heat / covers
 
@@ -99,5 +101,4 @@ def _score(model, x, target):
 
 def _by_batches(model, explain, x, target, batch_size):
     with evaluating(model), snn.enable_grad():
-        parts = [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
-        return np.concatenate([explain(x[part], target[part]).detach().numpy() for part in parts])
+        return np.concatenate([explain(x[part], target[part]).detach().numpy() for part in batches(x, batch_size)])

@@ -176,7 +176,7 @@ def filters(path: str | Path, weight: np.ndarray, shape: Sequence[int], title: s
             count: int = 96) -> None:
     """What the units of a first layer look for: rows of `weight` (units, C*H*W) as pictures of `shape` (C, H, W), averaged over C.
 
-    The `count` units with the largest weights, each on its own scale: blue asks for ink, red for its absence.
+    The `count` units with the largest weights, each on its own scale: blue asks for bright pixels, of drawings ink, red for dark ones.
     """
     strongest = np.argsort(-np.linalg.norm(weight, axis=1), kind="stable")[:count]
     pictures = weight[strongest].reshape(-1, *shape).mean(1)

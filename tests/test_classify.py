@@ -179,6 +179,13 @@ def test_mistakes_of_users_take_a_line(own, tmp_path):
     assert "a classifier needs labels" in refused(tmp_path, "--data", f"csv:{own}/digits.csv?skip=what")
     assert "No such file or directory" in refused(tmp_path, "--data", f"npy:{own}/nothing.npy")
     assert "cannot hold out 5000" in refused(tmp_path, "--validate", "5000")
+    assert "--copies needs pictures" in refused(tmp_path, "--copies", "3")
+    assert "--augment changes pictures in 0..1" in refused(tmp_path, "--data", "moons", "--augment", "drawings")
+    assert "convolutions need pictures" in refused(tmp_path, "--data", "moons", "--model", "conv")
+    assert "crop=(40, 40)" in refused(tmp_path, "--model", "conv", "--augment", "crop=40x40")
+    assert "must lie in 1..inf, got 0" in refused(tmp_path, "--patience", "0")
+    assert "leave out --model" in refused(tmp_path, "--weights", "w.safetensors", "--model", "conv")
+    assert "SqueezeNet takes colour pictures" in refused(tmp_path, "--weights", "w.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -234,12 +241,16 @@ def test_prediction_from_a_run(smoke, tmp_path):
     digits = data.digits()
     for name, picture in (("a.png", digits.test_x[0, 0]), ("b.png", 1 - digits.test_x[1, 0])):   # bright ink, and dark ink on paper
         Image.fromarray((255 * picture).astype(np.uint8)).resize((80, 80)).save(tmp_path / name)
-    text = run(example(smoke[0], "--predict", str(tmp_path / "a.png"), str(tmp_path / "b.png"))).stdout.splitlines()
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "weights.safetensors").write_bytes((smoke[0] / "weights.safetensors").read_bytes())
+    text = run(example(out, "--predict", str(tmp_path / "a.png"), str(tmp_path / "b.png"))).stdout.splitlines()
     assert text[0] == str(tmp_path / "a.png") and text[6] == str(tmp_path / "b.png") and len(text) == 12
     shares = [float(line.split()[0]) for line in text[1:6]]
     assert shares == sorted(shares, reverse=True) and sum(shares) <= 100.5
     assert [text[1].split()[-1], text[7].split()[-1]] == [str(y) for y in digits.test_y[:2]]
-    assert "No such file" in refused(smoke[0], "--predict", str(tmp_path / "c.png"))
+    assert (out / "predicted.png").stat().st_size > 5000
+    assert "No such file" in refused(out, "--predict", str(tmp_path / "c.png"))
     assert "No such file" in refused(tmp_path / "empty", "--predict", str(tmp_path / "a.png"))
 
 

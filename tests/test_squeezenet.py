@@ -165,7 +165,7 @@ def test_the_example_learns_new_classes_and_says_what_it_sees(tmp_path):
     assert float(re.search(r"^result: test_error=([\d.]+)", text, re.M)[1]) < 20
     seen = [str(tmp_path / "own" / name / "0.png") for name in ("red", "blue")]
     text = subprocess.run([*run, "--predict", *seen], capture_output=True, text=True, check=True, env=ENVIRONMENT).stdout.splitlines()
-    assert [text[1].split()[-1], text[4].split()[-1]] == ["red", "blue"] and (tmp_path / "out" / "reasons.png").stat().st_size > 5000
+    assert [text[1].split()[-1], text[4].split()[-1]] == ["red", "blue"] and (tmp_path / "out" / "predicted.png").stat().st_size > 5000
 
 
 if WEIGHTS.exists():

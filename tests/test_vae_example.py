@@ -30,7 +30,7 @@ def run(command, code=0):
 
 
 def nll(line):
-    result = re.fullmatch(r"result: nll=(\S+) active_units=(\S+) seconds=\S+", line)
+    result = re.fullmatch(r"result: nll=(\S+) active_units=(\S+) (?:\S+=\S+ )*seconds=\S+", line)
     assert result, line
     return float(result[1])
 

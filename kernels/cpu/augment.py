@@ -42,7 +42,7 @@ def draw_affine(w, d, strength, room, affine):
 
 @inner
 def bend(w, amount, down, right, field):
-    """field (2, h, w): a cubic B-spline through random nodes, `amount` pixels its standard deviation at a node. A node has two words.
+    """field (2, h, w): a cubic B-spline whose coefficients, one for each node, have the standard deviation `amount`. A node has two words.
     down (nodes, h) and right (nodes, w): the weight of each node for each pixel."""
     ky, kx = down.shape[0], right.shape[0]
     nodes = np.empty((2, ky, kx), np.float32)
@@ -96,8 +96,9 @@ def augment(x, seed, offset, distortion, size=None):
     Picture n is a function of the seed and the blocks offset + n * augment_blocks(distortion, size) and those behind it, so it is
     the same in any batch. Sampled bilinearly, zero outside of the source, as `warp` does. Uses N * augment_blocks(...) blocks.
 
-    A spline through random displacements on a coarse grid: Ronneberger, Fischer & Brox 2015 ("U-Net", section 3.1). ValueError,
-    TypeError for pictures and sizes that do not fit. Bytes and FLOPs: as `warp`, and for the field 2 a pixel and node of its row.
+    The elastic part is a B-spline of random displacements on a coarse grid, after Ronneberger, Fischer & Brox 2015 ("U-Net", section
+    3.1, who interpolate them bicubically). ValueError, TypeError for pictures and sizes that do not fit. Bytes and FLOPs: as `warp`,
+    and for the field 2 a pixel and node of its row.
     """
     h, w = size = picture_size("augment", x, size)
     N, C, H, W = x.shape

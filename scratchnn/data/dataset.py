@@ -61,6 +61,12 @@ class DataSet:
         first, last = (None, None) if y is None else (y[:-count], y[-count:])
         return replace(self, train_x=x[:-count], train_y=first, test_x=x[-count:], test_y=last)
 
+    def set_apart(self, share: float) -> DataSet:
+        """The same set with a random share of the training examples, of each class as much, in place of the test part; always the same."""
+        train, held = split(self.name, len(self.train_x), share, self.train_y)
+        y = (None, None) if self.train_y is None else (self.train_y[train], self.train_y[held])
+        return replace(self, train_x=self.train_x[train], train_y=y[0], test_x=self.train_x[held], test_y=y[1])
+
     def labelled(self) -> DataSet:
         """The set itself. Raises DataError if it has fewer than two classes, so that there is nothing to tell apart."""
         if len(self.classes) < 2:

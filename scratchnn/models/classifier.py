@@ -102,17 +102,27 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1000, *, augment: Augment | None = None, copies: int = 0) -> np.ndarray:
+def batches(x: np.ndarray, batch_size: int | None = None) -> list[slice]:
+    """Slices of `batch_size` examples, by default of so many that a large network's activations of them take a few hundred MB."""
+    batch_size = batch_size or max(1, min(1000, (1 << 22) // max(1, math.prod(x.shape[1:]))))
+    return [slice(i, i + batch_size) for i in range(0, len(x), batch_size)]
+
+
+def predict(model: nn.Module, x: np.ndarray, batch_size: int | None = None, *, augment: Augment | None = None,
+            copies: int = 0) -> np.ndarray:
     """Probabilities of the classes, (N, classes), for examples (N, *shape). The model works in eval mode and keeps its own.
 
-    augment, copies   test-time averaging: the mean over the examples and so many copies of them that `augment` changed, always the same
+    augment, copies   test-time averaging: the mean over the examples themselves and so many copies that `augment` changed, the same ones
+                      whenever the batches are the same. Raises ValueError for copies without augment
     """
+    if copies and augment is None:
+        raise ValueError(f"predict: {copies} copies need an augment that changes them")
     generator, parts = Generator(0), []
     with evaluating(model), snn.no_grad():
-        for i in range(0, len(x), batch_size):
-            seen = [x[i:i + batch_size]]
+        for part in batches(x, batch_size):
+            seen = [x[part]]
             seen += [augment(seen[0], generator) for _ in range(copies)]
-            parts.append(np.mean([snn.softmax(model(snn.from_numpy(part)), -1).numpy() for part in seen], 0))
+            parts.append(np.mean([snn.softmax(model(snn.from_numpy(pictures)), -1).numpy() for pictures in seen], 0))
     return np.concatenate(parts)
 
 
@@ -132,9 +142,12 @@ class SavedClassifier(NamedTuple):
 
 
 def save_classifier(path: str | Path, model: MLP | ConvNet | SqueezeNet, examples: DataSet) -> None:
-    """Write weights as checkpoint.save_weights does, with what `load_classifier` needs beside them."""
+    """Write weights as checkpoint.save_weights does, with what `load_classifier` needs beside them. Raises ValueError for an MLP whose
+    activation is none of nn's, since a file cannot hold it."""
+    if not hasattr(nn, model.options.get("activation", "ReLU")):
+        raise ValueError(f"an activation {model.options['activation']!r} cannot be saved, only those of nn can")
     about = {"kind": type(model).__name__, "options": model.options, "classes": list(examples.classes), "shape": list(examples.shape),
-             "border": float(_border(examples.train_x).mean()) if len(examples.shape) == 3 else math.nan}
+             "border": float(edges(examples.train_x).mean()) if len(examples.shape) == 3 else math.nan}
     checkpoint.save_weights(path, model.state_dict(), {"classifier": json.dumps(about)})
 
 
@@ -155,10 +168,10 @@ def load_classifier(path: str | Path) -> SavedClassifier:
 def like_learnt(x: np.ndarray, border: float) -> np.ndarray:
     """Grey pictures (N, 1, H, W) with light and dark exchanged where their edges are far from `border`: dark ink on light paper looks
     like MNIST's bright ink on black. Colour pictures stay as they are."""
-    other = (np.abs(_border(x) - border) > 0.5) & (x.shape[1] == 1)
+    other = (np.abs(edges(x) - border) > 0.5) & (x.shape[1] == 1)
     return np.where(other[:, None, None, None], 1 - x, x)
 
 
-def _border(x):
+def edges(x: np.ndarray) -> np.ndarray:
     """The mean brightness (N,) of the edges of pictures (N, C, H, W)."""
     return np.concatenate([x[:, :, (0, -1)].reshape(len(x), -1), x[:, :, :, (0, -1)].reshape(len(x), -1)], 1).mean(1)

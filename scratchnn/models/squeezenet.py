@@ -27,6 +27,7 @@ from scratchnn.data.folder import read_picture
 from scratchnn.nn.fusion import run_fused
 
 SIZE = 227                                       # pixels a side of the pictures that the weights were trained on; larger ones work too
+LEAST = 21                                       # pixels a side that leave one for the last pooling
 CLASSES = 1000
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)         # of the red, green and blue of ImageNet's pictures
 
@@ -52,17 +53,17 @@ class Fire(nn.Module):
 class SqueezeNet(nn.Module):
     """A convolution, eight Fire modules with max pooling between them, a 1x1 convolution for the classes, the mean of each over the plane.
 
-    classes    number of classes
-    dropout    share of the last features that is set to 0 in training
-    last_relu  logits below 0 become 0, as in the published network. A class whose logits fall below 0 everywhere learns no more
+    num_classes  number of classes
+    dropout      share of the last features that is set to 0 in training
+    last_relu    logits below 0 become 0, as in the published network. A class whose logits fall below 0 everywhere learns no more
 
-    forward: pictures (N, 3, H, W) in 0..1 -> logits (N, classes). They are normalised by ImageNet's mean and standard deviation on the way,
-    so that a gradient is that of the picture itself. A forward hook on get_submodule("features.5") sees what that layer gives.
+    forward: pictures (N, 3, H, W) in 0..1 -> logits (N, num_classes). They are normalised by ImageNet's mean and standard deviation on
+    the way, so that a gradient is that of the picture itself. A forward hook on get_submodule("features.5") sees what that layer gives.
     """
 
-    def __init__(self, classes: int = CLASSES, dropout: float = 0.5, last_relu: bool = True):
+    def __init__(self, num_classes: int = CLASSES, dropout: float = 0.5, last_relu: bool = True):
         super().__init__()
-        self.options = {"classes": classes, "dropout": dropout, "last_relu": last_relu}
+        self.options = {"num_classes": num_classes, "dropout": dropout, "last_relu": last_relu}
         self.register_buffer("mean", snn.tensor(MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", snn.tensor(STD).reshape(1, 3, 1, 1), persistent=False)
         self.features = nn.Sequential(
@@ -74,10 +75,12 @@ class SqueezeNet(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), _last(classes), nn.ReLU() if last_relu else nn.Identity(),
+        self.classifier = nn.Sequential(nn.Dropout(dropout), _last(num_classes), nn.ReLU() if last_relu else nn.Identity(),
                                         nn.AdaptiveAvgPool2d(1))
 
     def forward(self, x):
+        if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < LEAST:
+            raise ValueError(f"SqueezeNet takes pictures (N, 3, H, W) of at least {LEAST} pixels a side, got {x.shape}")
         return self.classifier(self.features((x - self.mean) / self.std)).flatten(1)
 
     def blocks(self) -> list[nn.Module]:
@@ -102,7 +105,7 @@ class SqueezeNet(nn.Module):
             raise CheckpointError(f"{path}: not the weights of SqueezeNet 1.0: {fault}") from None
         if classes is not None:
             net.requires_grad_(False).classifier[1] = _last(classes)
-            net.options["classes"] = classes
+            net.options["num_classes"] = classes
         return net
 
 
