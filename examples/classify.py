@@ -15,7 +15,11 @@ A convolutional net sees each picture in another position, size and bend each ti
     python examples/classify.py --predict PHOTO... --weights squeezenet1_0.safetensors
 
 Expected of the MLP on digits: test_error=0.8 to 1.7 (percent, seeds 0 to 9) after 2 to 5 s of training on two cores. The settings were
-chosen by cross-validation within the training part. In the folder of --out: learning curves, the confusion matrix, of pictures
+chosen by cross-validation within the training part. Of convolutions on MNIST, after 27 minutes: test_error=0.32, by
+
+    python examples/classify.py --data mnist --model conv --batch-size 128 --epochs 26 --weight-decay 0.02 --ema 0.998 --copies 12
+
+In the folder of --out: learning curves, the confusion matrix, of pictures
 the worst mistakes, what made the network decide, what the first layer looks for, and the weights.
 """
 
