@@ -10,11 +10,11 @@ Y. Burda, R. Grosse & R. Salakhutdinov, "Importance weighted autoencoders" (2016
     python examples/vae.py --data csv:FILE                                        a table: new rows
     python examples/vae.py --sample 1000 --from out/vae                           more of a model that was trained before
 
-Expected on two cores: nll=22.8 on digits after 11 seconds, 86.6 on MNIST, by the second line, after an hour (seed 0). nll is -log p(x) of test examples by importance sampling, with
---samples for each; of numbers, the density of standardised ones. Grey pictures are made black and white anew in each epoch, with their
-grey values as probabilities, and those of the test once, by a stated seed. In the folder of --out: weights and learning curves; of
-pictures samples, a film of what the same noise becomes in training, reconstructions and walks through the latent space; of tables and
-points samples.csv.
+Expected on two cores: nll=22.8 on digits after 11 seconds, 86.6 on MNIST, by the second line, after an hour (seed 0). nll is
+-log p(x) of test examples by importance sampling, with --samples for each; of numbers, the density of standardised ones. Grey
+pictures are made black and white anew in each epoch, with their grey values as probabilities, and those of the test once, by a stated
+seed. In the folder of --out: weights and learning curves; of pictures samples, a film of what the same noise becomes in training,
+reconstructions and walks through the latent space; of tables and points samples.csv.
 """
 
 import math
