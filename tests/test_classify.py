@@ -5,11 +5,11 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import killed
 
 from scratchnn import checkpoint, data, metrics, nn, pictures
 from scratchnn.models.classifier import MLP, ConvNet, load_classifier, predict, save_classifier
@@ -110,31 +110,14 @@ def test_freshly_compiled_kernels_give_the_same_bits(smoke, tmp_path):
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
     expected = (smoke[0] / "weights.safetensors").read_bytes()
-    command, rng = example(tmp_path, "--save-every", "0", "--resume"), np.random.default_rng()
-    stopped_at = []
+    command, stopped_at = example(tmp_path, "--save-every", "0", "--resume"), []
     for _ in range(4):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-        while not advanced(tmp_path, stopped_at) and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.03))
-        process.kill()                                                          # SIGKILL where there are signals
-        process.wait()
-        stopped_at.append(saved_step(tmp_path))
+        stopped_at.append(killed(command, tmp_path, ENVIRONMENT, after=max(stopped_at, default=0), within=0.03))
     run(command)
     assert 0 < stopped_at[0] < STEPS                                           # in the middle of the training
     assert (tmp_path / "weights.safetensors").read_bytes() == expected
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(STEPS))
-
-
-def saved_step(folder):
-    path = folder / "checkpoint.safetensors"
-    return checkpoint.load(path)["step"] if path.exists() else 0
-
-
-def advanced(folder, stopped_at):
-    """Whether the training has got beyond the point where it was killed the last time."""
-    return saved_step(folder) > (stopped_at[-1] if stopped_at else 0)
 
 
 def test_another_configuration_is_refused(smoke):
@@ -206,11 +189,7 @@ def test_early_stopping_average_and_copies_go_on_where_they_were(tmp_path):
     best = int(np.argmin(errors))
     assert len(errors) == min(8, best + 2) and "test_error" in text                            # one epoch that was no better, or none
     command = example(tmp_path / "parts", *options, "--save-every", "0", "--resume")
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-    while saved_step(tmp_path / "parts") < 30 and process.poll() is None:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
+    killed(command, tmp_path / "parts", ENVIRONMENT, after=29)
     run(command)
     assert all((tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
                for name in ("weights.safetensors", "confusion.png"))

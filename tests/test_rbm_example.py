@@ -5,13 +5,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import killed
 
-from scratchnn import checkpoint, data
+from scratchnn import data
 from scratchnn.models.rbm import RBM, Binary, Columns, Gaussian, Numbers, Softmax, visible_for
 from scratchnn.random import Generator
 
@@ -52,22 +52,11 @@ def test_pictures_that_move(smoke):
 
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
-    command, rng = example(tmp_path, "--save-every", "0", "--resume"), np.random.default_rng()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-    while not saved_step(tmp_path) and process.poll() is None:
-        time.sleep(0.005)
-    time.sleep(rng.uniform(0, 0.3))
-    process.kill()
-    process.wait()
-    assert 0 < saved_step(tmp_path) < STEPS                                    # in the middle of the training
+    command = example(tmp_path, "--save-every", "0", "--resume")
+    assert 0 < killed(command, tmp_path, ENVIRONMENT, within=0.3) < STEPS      # in the middle of the training
     assert run(command).split(" seconds")[0] == smoke[1].split(" seconds")[0]
     for name in ("weights.safetensors", *PICTURES):
         assert (tmp_path / name).read_bytes() == (smoke[0] / name).read_bytes(), name
-
-
-def saved_step(folder):
-    path = folder / "checkpoint.safetensors"
-    return checkpoint.load(path)["step"] if path.exists() else 0
 
 
 @pytest.mark.parametrize("method", ["cd", "pt"])

@@ -195,7 +195,7 @@ def test_gradients_of_the_bounds(bound, likelihood):
 def test_the_gradient_of_iwae_weights_those_of_its_samples():
     model, x, noise = small()
     log_w = model.log_weights(x, None, 4, noise)
-    weighted = (snn.softmax(log_w, 1).detach() * log_w).sum() / len(x)            # eq. 13
+    weighted = (snn.softmax(log_w, 1).detach() * log_w).sum() / len(x)            # what IWAE's gradient is
     np.testing.assert_allclose(gradients(model, model.iwae(x, None, 4, noise=noise)), gradients(model, weighted), rtol=1e-10, atol=1e-13)
 
 

@@ -38,7 +38,8 @@ def augment(x, seed, offset, distortion, size=None):
 
 
 def _field(seed, offset, amount, d, size):
-    """Displacements (1, 2, h, w) along y and x of standard deviation `amount`, a cubic B-spline through random nodes; None without."""
+    """Displacements (1, 2, h, w) along y and x of standard deviation `amount`, a cubic B-spline with random coefficients; None
+    without."""
     if not amount:
         return None
     ky, kx = (spline_nodes(n, d.spacing) for n in size)

@@ -15,8 +15,7 @@ UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log
          "log_p_standard_error": "nats", "log_p_raise": "nats", "modes": "modes", "high_quality": "percent",
          "perplexity": "perplexity", "nats": "nats", "bits_per_sample": "bits", "bits_per_dim": "bits", "reverse_kl": "nats",
          "frechet": "squared features", "score": "classes", "auc": "share", "column_difference": "share",
-         "correlation_difference": "correlation",
-         "ratio_to_torch": "ratio"}
+         "correlation_difference": "correlation", "ratio_to_torch": "ratio"}
 
 
 def append_results(path: str | Path, metrics: dict[str, float], *, split: str, protocol: str, seed: int, seconds: float) -> None:

@@ -26,7 +26,7 @@ from scratchnn.data.files import read_bytes
 from scratchnn.data.folder import read_picture
 from scratchnn.nn.fusion import run_fused
 
-SIZE = 227                                       # pixels a side of the pictures that the weights were trained on; larger ones work too
+SIZE = 227                                       # pixels a side that the published network takes; larger pictures work too
 LEAST = 21                                       # pixels a side that leave one for the last pooling
 CLASSES = 1000
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)         # of the red, green and blue of ImageNet's pictures
@@ -123,7 +123,7 @@ def _pool():
 def picture(path: str | Path, size: int = SIZE) -> np.ndarray:
     """The centre of a picture's file as (3, size, size) float32 in 0..1: cut to a square of whole pixels, then resized bilinearly.
 
-    The weights mind how it is cut: half a pixel changed a probability from 0.63 to 0.49. Raises DataError naming file and fault.
+    The weights mind how it is cut, to half a pixel: `read_picture` scales otherwise. Raises DataError naming file and fault.
     """
     from PIL import Image
     pixels = read_picture(path)

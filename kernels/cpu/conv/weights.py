@@ -17,10 +17,11 @@ import numpy as np
 
 from kernels.cpu.conv.direct import R0, clear, copy_piece, copy_run, inside
 from kernels.cpu.matmul import simd
+from kernels.cpu.matmul.dots import dot_product
 from kernels.cpu.matmul.packed import H0, H1, VECTORS, padded, product, tile_height, transpose0, transpose1, transpose2, transpose_square
 from kernels.jit import inner, jit, parallel_for
 
-dot1, dot2, dot3 = (simd.dot_product(R0, v) for v in (1, 2, 3))
+dot1, dot2, dot3 = (dot_product(R0, v) for v in (1, 2, 3))
 PARTS = 8
 FEW = 512           # positions of lines multiplied together: those of a tile stay in the first-level cache, all of them in the second
 POSITIONS = 200     # small pieces make one product together until they have so many: a tile of the result is loaded and stored less often

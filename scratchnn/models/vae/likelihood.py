@@ -126,7 +126,7 @@ class Gaussian(Likelihood):
 
 class DiscretisedLogistic(Likelihood):
     """Colours of 8 bits: the probability that a logistic variable falls within half a step of them, at 0 and 255 also beyond (Salimans et
-    al. 2017, "PixelCNN++", eq. 2, with one component). The output: means in 0..1 of all colours, then logarithms of their scales."""
+    al. 2017, "PixelCNN++", with one component). The output: means in 0..1 of all colours, then logarithms of their scales."""
 
     HALF = 0.5 / 255
     LEAST = -7.0       # of a scale's logarithm

@@ -24,7 +24,7 @@ from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
 
 ROWS = 2000          # decoded at a time where no gradient is asked for: bounds memory, and stays near the caches
-ACTIVE = 0.01        # variance of a latent's posterior mean over the data from which on it counts as active (IWAE, section 5)
+ACTIVE = 0.01        # variance of a latent's posterior mean over the data from which on it counts as active (IWAE)
 
 
 class VAE(nn.Module):
@@ -78,7 +78,7 @@ class VAE(nn.Module):
 
         beta        Higgins et al. 2017, "beta-VAE"; growing from 0 in a warm-up (Bowman et al. 2016)
         free_bits   each latent's KL, mean over the batch, counts as at least so many nats (Kingma et al. 2016, "Improving variational
-                    inference with inverse autoregressive flow", eq. 15)
+                    inference with inverse autoregressive flow")
         noise       (N, 1, L) standard normal, in place of what is drawn
         """
         mean, logvar = self.encode(x, y)
@@ -90,9 +90,9 @@ class VAE(nn.Module):
         return (fit - beta * F.gaussian_kl(mean, logvar)) / len(x)
 
     def iwae(self, x: Tensor, y: Tensor | None = None, samples: int = 5, *, noise: Tensor | None = None) -> Tensor:
-        """Mean over the batch of log (1/k sum_i w_i), w_i = p(x, z_i) / q(z_i | x), z_1..z_k drawn from q (IWAE, eq. 8).
+        """Mean over the batch of log (1/k sum_i w_i), w_i = p(x, z_i) / q(z_i | x), z_1..z_k drawn from q (IWAE).
 
-        Its gradient weights that of each log w_i with w_i / sum_j w_j (eq. 13), which is what differentiating the logarithm of the sum
+        Its gradient weights that of each log w_i with w_i / sum_j w_j, which is what differentiating the logarithm of the sum
         does. It is never below the ELBO in expectation, and rises with k toward log p(x).
         """
         return (self.log_weights(x, y, samples, noise).logsumexp(1) - math.log(samples)).mean()
@@ -142,7 +142,7 @@ class VAE(nn.Module):
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
     def active_units(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
-        """Which latents are used, (L,) boolean: the variance over the data of the posterior mean exceeds ACTIVE (IWAE, section 5)."""
+        """Which latents are used, (L,) boolean: the variance over the data of the posterior mean exceeds ACTIVE (IWAE)."""
         return self.posterior(x, y)[0].astype(np.float64).var(0) > ACTIVE
 
     # ---- examples from latents --------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def _each(y, samples):
 
 def interpolate(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray:
     """Latents (steps, ..., L) from `start` to `end` on a great circle: their length changes evenly too (White 2016, "Sampling generative
-    networks", section 2.1: of two draws from a normal distribution in many dimensions, the middle of the straight line is
+    networks": of two draws from a normal distribution in many dimensions, the middle of the straight line is
     unlikely short)."""
     a, b = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (start, end))
     cosine = (start * end).sum(-1, keepdims=True) / np.maximum(a * b, 1e-12)
