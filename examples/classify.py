@@ -37,7 +37,8 @@ from scratchnn.models.classifier import MLP, ConvNet, edges, like_learnt, load_c
 from scratchnn.models.squeezenet import LEAST, SIZE, SqueezeNet, class_names, likeliest, picture
 from scratchnn.nn.utils import max_norm_
 from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from scratchnn.run import EarlyStopping, Run, arguments, start
+from scratchnn.options import arguments, number, whole
+from scratchnn.run import EarlyStopping, Run, start
 
 DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "csv:", "npy:",
         "folder:")
@@ -46,31 +47,30 @@ DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset
 def parse():
     parser = arguments(__doc__, out="out/classify", data=DATA, epochs=40, smoke={"epochs": 6, "hidden": [64], "channels": [8, 16]})
     parser.add_argument("--model", choices=("mlp", "conv"), help="what classifies (default: conv for folder:, otherwise mlp)")
-    parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128], metavar="N", help="of conv's blocks (default: 32 64 128)")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256], metavar="N", help="mlp's hidden units (default: 256 256)")
-    parser.add_argument("--dropout", type=float, default=0.3, metavar="P", help="of the hidden units, of conv's means (default: 0.3)")
-    parser.add_argument("--input-dropout", type=float, default=0.1, metavar="P", help="of the pixels of an mlp (default: 0.1)")
-    parser.add_argument("--max-norm", type=float, default=1.5, metavar="R", help="of an mlp's unit's incoming weights (default: 1.5)")
-    parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate of the one-cycle schedule (default: 0.005)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="examples in a step (default: 64)")
-    parser.add_argument("--weight-decay", type=float, default=0, metavar="L", help="of AdamW (default: 0)")
+    parser.add_argument("--channels", type=whole(), nargs="+", default=[32, 64, 128], metavar="N",
+                        help="of conv's blocks (default: 32 64 128)")
+    parser.add_argument("--hidden", type=whole(), nargs="+", default=[256, 256], metavar="N", help="mlp's hidden units (default: 256 256)")
+    parser.add_argument("--dropout", type=number(0, 1), default=0.3, metavar="P",
+                        help="of the hidden units, of conv's means (default: 0.3)")
+    parser.add_argument("--input-dropout", type=number(0, 1), default=0.1, metavar="P", help="of the pixels of an mlp (default: 0.1)")
+    parser.add_argument("--max-norm", type=number(0), default=1.5, metavar="R", help="of an mlp's unit's incoming weights (default: 1.5)")
+    parser.add_argument("--lr", type=number(0), default=5e-3, help="highest learning rate of the one-cycle schedule (default: 0.005)")
+    parser.add_argument("--batch-size", type=whole(), default=64, metavar="N", help="examples in a step (default: 64)")
+    parser.add_argument("--weight-decay", type=number(0), default=0, metavar="L", help="of AdamW (default: 0)")
     parser.add_argument("--augment", type=_augmentation, metavar="HOW", help="none, drawings, photographs, or settings as in "
                         "shift=0.1,rotate=10 (default: of an mlp none, of conv photographs if there is colour, otherwise drawings)")
-    parser.add_argument("--ema", type=float, default=0, metavar="D", help="use the moving average of the weights that keeps so much of "
-                        "itself in each step, such as 0.998 in some thousand (default: 0, the weights themselves)")
-    parser.add_argument("--copies", type=int, default=0, metavar="N",
+    parser.add_argument("--ema", type=number(0, 0.99999), default=0, metavar="D", help="use the moving average of the weights that keeps so "
+                        "much of itself in each step, such as 0.998 in some thousand (default: 0, the weights themselves)")
+    parser.add_argument("--copies", type=whole(0), default=0, metavar="N",
                         help="classify by the mean over the example and so many augmented copies of it (default: 0)")
-    parser.add_argument("--patience", type=int, metavar="N", help="hold out a tenth of what is learnt from, stop when N epochs were no "
+    parser.add_argument("--patience", type=whole(), metavar="N", help="hold out a tenth of what is learnt from, stop when N epochs were no "
                         "better on it, and take the best weights; the learning rate stays at --lr")
-    parser.add_argument("--validate", type=int, default=0, metavar="N",
+    parser.add_argument("--validate", type=whole(0), default=0, metavar="N",
                         help="hold out the last N training examples and test on them, to choose settings by")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of SqueezeNet, which knows 1,000 kinds of things: to teach its "
                         "last layer the classes of --data, or for --predict, which takes those of a run too (default: those in --out)")
     parser.add_argument("--predict", nargs="+", metavar="PICTURE", help="say what is on them, instead of training")
     args = parser.parse_args()
-    for name, low, high in (("patience", 1, np.inf), ("copies", 0, np.inf), ("ema", 0, 0.99999), ("validate", 0, np.inf)):
-        if vars(args)[name] is not None and not low <= vars(args)[name] <= high:
-            parser.error(f"argument --{name}: must lie in {low}..{high}, got {vars(args)[name]}")
     if args.weights and args.model:
         parser.error("argument --weights: it says what the model is; leave out --model")
     args.model = "squeezenet" if args.weights else args.model or ("conv" if args.data.startswith("folder:") else "mlp")

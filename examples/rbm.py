@@ -26,8 +26,9 @@ from scratchnn import checkpoint, data, optim, pictures
 from scratchnn.metrics import partition
 from scratchnn.models.rbm import RBM, Binary, ContrastiveDivergence, Gaussian, ParallelTempering, PersistentCD, visible_for
 from scratchnn.optim.swa_utils import AveragedModel
+from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
-from scratchnn.run import Run, arguments, start
+from scratchnn.run import Run, start
 
 DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "csv:", "npy:",
         "folder:")
@@ -37,32 +38,27 @@ LATER = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)      # Gibbs steps after w
 
 def parse():
     parser = arguments(__doc__, out="out/rbm", data=DATA, epochs=300, smoke={"epochs": 10, "hidden": 16})
-    parser.add_argument("--hidden", type=int, default=100, metavar="N", help="hidden units (default: 100)")
+    parser.add_argument("--hidden", type=whole(), default=100, metavar="N", help="hidden units (default: 100)")
     parser.add_argument("--method", choices=("cd", "pcd", "pt"), default="pcd",
                         help="contrastive divergence, persistent chains, or parallel tempering (default: pcd)")
-    parser.add_argument("--chains", type=int, default=100, metavar="N", help="of pcd and pt (default: 100)")
-    for name, kind, default, what in (("k", int, [1, 5], "Gibbs steps in a step"), ("lr", float, [0.3, 0.0], "learning rate"),
-                                      ("momentum", float, [0.5], "momentum")):
+    parser.add_argument("--chains", type=whole(), default=100, metavar="N", help="of pcd and pt (default: 100)")
+    for name, kind, default, what in (("k", whole(), [1, 5], "Gibbs steps in a step"), ("lr", number(0), [0.3, 0.0], "learning rate"),
+                                      ("momentum", number(0, 1), [0.5], "momentum")):
         parser.add_argument(f"--{name}", type=kind, nargs="+", default=default, metavar="X",
                             help=f"{what}: one value, or the first and the last of a straight line (default: {default})")
-    parser.add_argument("--weight-decay", type=float, default=0.0, metavar="X", help="L2 penalty of the weights (default: 0)")
+    parser.add_argument("--weight-decay", type=number(0), default=0.0, metavar="X", help="L2 penalty of the weights (default: 0)")
     parser.add_argument("--centering", action="store_true", help="learn from units less their means")
-    parser.add_argument("--sparsity", type=float, metavar="P", help="mean activation that hidden units are drawn to (default: none)")
-    parser.add_argument("--average", type=float, default=0.2, metavar="P",
+    parser.add_argument("--sparsity", type=number(0, 1), metavar="P", help="mean activation that hidden units are drawn to (default: none)")
+    parser.add_argument("--average", type=number(0, 1), default=0.2, metavar="P",
                         help="share of the training, at its end, of whose weights the mean is kept (default: 0.2; 0: the last weights)")
-    parser.add_argument("--batch-size", type=int, default=100, metavar="N", help="examples in a step (default: 100)")
-    parser.add_argument("--validate", type=int, default=0, metavar="N",
+    parser.add_argument("--batch-size", type=whole(), default=100, metavar="N", help="examples in a step (default: 100)")
+    parser.add_argument("--validate", type=whole(0), default=0, metavar="N",
                         help="hold out the last N training examples and test on them, to choose settings by")
-    parser.add_argument("--ais-steps", type=int, default=10000, metavar="N", help="inverse temperatures of AIS and RAISE (default: 10000)")
-    parser.add_argument("--ais-chains", type=int, default=100, metavar="N", help="chains of AIS (default: 100)")
-    parser.add_argument("--raise-examples", type=int, default=100, metavar="N", help="test examples of RAISE (default: 100)")
+    parser.add_argument("--ais-steps", type=whole(), default=10000, metavar="N",
+                        help="inverse temperatures of AIS and RAISE (default: 10000)")
+    parser.add_argument("--ais-chains", type=whole(), default=100, metavar="N", help="chains of AIS (default: 100)")
+    parser.add_argument("--raise-examples", type=whole(), default=100, metavar="N", help="test examples of RAISE (default: 100)")
     args = parser.parse_args()
-    for name in ("hidden", "k", "chains", "batch_size", "ais_steps", "ais_chains", "raise_examples"):
-        if np.min(vars(args)[name]) < 1:
-            parser.error(f"argument --{name.replace('_', '-')}: must be 1 or more, got {np.min(vars(args)[name])}")
-    for name, highest in (("lr", np.inf), ("momentum", 1), ("weight_decay", np.inf), ("average", 1), ("sparsity", 1)):
-        if vars(args)[name] is not None and not 0 <= np.min(vars(args)[name]) <= np.max(vars(args)[name]) <= highest:
-            parser.error(f"argument --{name.replace('_', '-')}: must lie in 0..{highest}, got {vars(args)[name]}")
     if args.sparsity in (0, 1):
         parser.error(f"argument --sparsity: must lie between 0 and 1, got {args.sparsity}")
     for name in ("k", "lr", "momentum"):

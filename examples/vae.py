@@ -28,8 +28,9 @@ from scratchnn import data, optim, pictures
 from scratchnn.metrics.judge import judge
 from scratchnn.models.vae import VAE, DiscretisedLogistic, interpolate, likelihood_for, load_vae, save_vae, traverse
 from scratchnn.optim.swa_utils import AveragedModel
+from scratchnn.options import arguments
 from scratchnn.random import Generator
-from scratchnn.run import Run, arguments, start
+from scratchnn.run import Run, start
 
 DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "csv:", "npy:",
         "folder:")

@@ -1,6 +1,6 @@
 """Run: what a training loop needs around it, while the loop itself stays in the example, in plain sight.
 
-    args = arguments(__doc__, data=("digits", "mnist", "csv:"), epochs=40, out="out/classify").parse_args()
+    args = arguments(__doc__, data=("digits", "mnist", "csv:"), epochs=40, out="out/classify").parse_args()      scratchnn/options.py
     run = Run(args, model=model, optimizer=optimizer, scheduler=scheduler, loader=loader)
     for epoch in run.epochs(args.epochs):
         for x, y in run.batches(loader):
@@ -26,9 +26,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,80 +36,12 @@ from scratchnn.checkpoint import CheckpointError
 from scratchnn.data.dataset import DataError
 from scratchnn.data.files import writing
 from scratchnn.debug import find_nonfinite
-from scratchnn.device import Device
 from scratchnn.metrics.record import append_results
 from scratchnn.nn.module import Module
 from scratchnn.random import get_rng_state, set_rng_state
 from scratchnn.tensor import Tensor
 
 NOT_COMPARED = ("out", "resume", "device", "record", "save_every", "find_nan")   # options that may change when a run is continued
-
-
-# ---- options ------------------------------------------------------------------------------------------------------------
-
-class Arguments(argparse.ArgumentParser):
-    """A parser whose --smoke replaces the defaults of other options; what is given explicitly still holds. Errors take one line."""
-
-    def __init__(self, smoke: dict[str, Any], **options):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
-        self.smoke = smoke
-
-    def parse_known_args(self, args=None, namespace=None):
-        if "--smoke" in (sys.argv[1:] if args is None else args):
-            self.set_defaults(**self.smoke)
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message):
-        self.exit(2, f"error: {message} (--help lists the options)\n")
-
-
-def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: int | None = None, steps: int | None = None,
-              smoke: dict[str, Any] | None = None) -> Arguments:
-    """A parser with the options that mean the same in every example; add the example's own to it.
-
-    description   the example's docstring, shown by --help
-    out           default folder of everything that is written
-    data          what it can use of data.SETS, the default first, and of data.FILES, with a colon: "csv:" for the user's tables
-    epochs/steps  default length, of which an example has one or the other
-    smoke         what --smoke sets, by option: a run of seconds, to see that everything works
-    """
-    parser = Arguments(smoke or {}, description=description)
-    if data:
-        parser.add_argument("--data", type=_one_of(data), default=data[0], metavar="NAME", help=f"{_choices(data)} (default: {data[0]}); "
-                            "README.md describes them, and options as in 'csv:people.csv?target=income&skip=name'")
-    for name, default in (("epochs", epochs), ("steps", steps)):
-        if default is not None:
-            parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"how long to train (default: {default})")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (default: 0)")
-    parser.add_argument("--device", type=_device, default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help=f"where to write (default: {out})")
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    parser.add_argument("--smoke", action="store_true", help="a run of a few seconds that shows that everything works")
-    parser.add_argument("--save-every", type=float, default=30, metavar="SECONDS", help="time between checkpoints (default: 30)")
-    parser.add_argument("--find-nan", action="store_true", help="stop at the first operation whose result is not finite (slower)")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="append the result to a JSON file of benchmarks/results")
-    return parser
-
-
-def _choices(data):
-    return ", ".join(name + "PATH" if name.endswith(":") else name for name in data)
-
-
-def _one_of(data):
-    """A check of --data against what an example can use; it returns what it is given."""
-    def check(spec):
-        kind, colon, _ = spec.partition(":")
-        if spec not in data and (not colon or kind + colon not in data):
-            raise argparse.ArgumentTypeError(f"{spec!r} is not known here; choose one of {_choices(data)}")
-        return spec
-    return check
-
-
-def _device(name):
-    try:
-        return Device(name)
-    except (ValueError, RuntimeError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def start(main: Callable[[], None]) -> None:
@@ -134,7 +65,7 @@ def start(main: Callable[[], None]) -> None:
 class Run:
     """Progress, log, checkpoints and result of one training run.
 
-    args    the parsed options of `arguments`; all of them but those about where and how it runs must be the same on --resume
+    args    the parsed options of `options.arguments`; all of them but those about where and how it runs must be the same on --resume
     parts   everything with a state that training changes: models, optimisers, schedulers, loaders; anything that has
             state_dict() and load_state_dict()
 

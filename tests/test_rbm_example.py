@@ -150,7 +150,7 @@ def test_mistakes_of_users_take_a_line(tmp_path):
     assert "pictures take values from 0 to 1" in refused(tmp_path / "out", "--data", f"npy:{tmp_path}/x.npy")
     assert "rows in which nothing is missing" in refused(tmp_path / "out", "--data", f"csv:{tmp_path}/holes.csv")
     assert "column 'b' never changes" in refused(tmp_path / "out", "--data", f"csv:{tmp_path}/constant.csv")
-    assert "--average: must lie in 0..1" in refused(tmp_path / "out", "--average", "2")
+    assert "--average: must lie in 0..1, got 2" in refused(tmp_path / "out", "--average", "2")
     assert "one or two values" in refused(tmp_path / "out", "--lr", "1", "2", "3")
     assert "argument --hidden: must be 1 or more, got 0" in refused(tmp_path / "out", "--hidden", "0")
     assert not (tmp_path / "out").exists()

@@ -14,7 +14,8 @@ import scratchnn.nn.functional as F
 from scratchnn import checkpoint, data, nn, optim
 from scratchnn.checkpoint import CheckpointError
 from scratchnn.debug import NonFiniteError
-from scratchnn.run import Run, arguments, start
+from scratchnn.options import arguments
+from scratchnn.run import Run, start
 
 # ---- checkpoints --------------------------------------------------------------------------------------------------------
 
