@@ -59,8 +59,8 @@ def parse():
     parser.add_argument("--weight-decay", type=number(0), default=0, metavar="L", help="of AdamW (default: 0)")
     parser.add_argument("--augment", type=_augmentation, metavar="HOW", help="none, drawings, photographs, or settings as in "
                         "shift=0.1,rotate=10 (default: of an mlp none, of conv photographs if there is colour, otherwise drawings)")
-    parser.add_argument("--ema", type=number(0, 0.99999), default=0, metavar="D", help="use the moving average of the weights that keeps so "
-                        "much of itself in each step, such as 0.998 in some thousand (default: 0, the weights themselves)")
+    parser.add_argument("--ema", type=number(0, 0.99999), default=0, metavar="D", help="use the moving average of the weights that keeps "
+                        "so much of itself in each step, such as 0.998 in some thousand (default: 0, the weights themselves)")
     parser.add_argument("--copies", type=whole(0), default=0, metavar="N",
                         help="classify by the mean over the example and so many augmented copies of it (default: 0)")
     parser.add_argument("--patience", type=whole(), metavar="N", help="hold out a tenth of what is learnt from, stop when N epochs were no "

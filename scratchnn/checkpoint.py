@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from scratchnn.data.files import writing
+from scratchnn.nn.module import Module
 from scratchnn.tensor import Tensor
 
 FORMAT = "scratchnn checkpoint"
@@ -72,6 +73,26 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
 def load_metadata(path: str | Path) -> dict[str, str]:
     """The texts that `save_weights` wrote beside the weights. Raises CheckpointError, FileNotFoundError."""
     return _read(path)[1]
+
+
+def save_model(path: str | Path, kind: str, model: Module, about: Mapping[str, Any]) -> None:
+    """Write a model's weights, and beside them what `load_model` makes the model of: values that JSON can hold."""
+    save_weights(path, model.state_dict(), {kind: json.dumps(about)})
+
+
+def load_model(path: str | Path, kind: str, build: Callable[[dict[str, Any]], Module]) -> tuple[Module, dict[str, Any]]:
+    """(the model, what was written about it) of a file that `save_model` wrote under the same kind; `build` makes a model of the latter.
+    Raises CheckpointError, FileNotFoundError."""
+    weights, metadata = load_weights(path), load_metadata(path)
+    try:
+        about = json.loads(metadata[kind])
+        model = build(about)
+        model.load_state_dict(weights)
+        return model, about
+    except KeyError:
+        raise CheckpointError(f"{path}: weights, but without the description of a {kind} that was saved here") from None
+    except (AttributeError, TypeError, ValueError, RuntimeError) as fault:
+        raise CheckpointError(f"{path}: its weights do not fit its description: {fault}") from None
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:

@@ -142,6 +142,11 @@ class Run:
             self._shown |= {name: f"{number:.4g}" for name, number in numbers.items()}
             self._bar.set_postfix(self._shown, refresh=False)
 
+    def say(self, text: str) -> None:
+        """Print a line to the user, above the progress bar."""
+        text = f"step {self.step}: {text}"
+        print(text, file=sys.stderr) if self._started is None else self._bar.write(text, file=sys.stderr)
+
     def history(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of what was logged under a name, over all continuations of the run; for curves."""
         self._write_log()

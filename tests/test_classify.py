@@ -243,7 +243,7 @@ def test_saved_classifiers(tmp_path):
         x = np.random.default_rng(0).random((3, *model.options["shape"]), np.float32)
         np.testing.assert_array_equal(predict(loaded, x), predict(model, x))
     checkpoint.save_weights(tmp_path / "w", model.state_dict())
-    with pytest.raises(checkpoint.CheckpointError, match="not of a classifier"):
+    with pytest.raises(checkpoint.CheckpointError, match="without the description of a classifier"):
         load_classifier(tmp_path / "w")
     wrong = {"classifier": '{"kind": "ConvNet", "options": {"shap": 1}, "classes": []}'}
     checkpoint.save_weights(tmp_path / "w", model.state_dict(), wrong)

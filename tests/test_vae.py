@@ -300,7 +300,7 @@ def test_files(tmp_path, likelihood, options):
 
 def test_other_files_are_refused(tmp_path):
     save_weights(tmp_path / "w.safetensors", {"a": np.zeros(3)})
-    with pytest.raises(CheckpointError, match="not of a VAE"):
+    with pytest.raises(CheckpointError, match="without the description of a vae"):
         load_vae(tmp_path / "w.safetensors")
     model = VAE(Bernoulli((4,)), 2)
     save_weights(tmp_path / "w.safetensors", model.state_dict(),

@@ -7,7 +7,7 @@ from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.download import DownloadError, fetch
 from scratchnn.data.folder import picture_folder, read_picture, read_pictures
 from scratchnn.data.glyphs import glyphs
-from scratchnn.data.images import digits, fashion_mnist, mnist
+from scratchnn.data.images import digits, fashion_mnist, mnist, stacked_mnist
 from scratchnn.data.loader import DataLoader
 from scratchnn.data.sets import FILES, SETS, load
 from scratchnn.data.table import Table, csv_file, write_csv

@@ -12,13 +12,14 @@ from scratchnn.data.cifar import cifar10, cifar10_subset
 from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.folder import picture_folder
 from scratchnn.data.glyphs import glyphs
-from scratchnn.data.images import digits, fashion_mnist, mnist
+from scratchnn.data.images import digits, fashion_mnist, mnist, stacked_mnist
 from scratchnn.data.table import csv_file
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
 from scratchnn.data.toys import grid, moons, ring, swiss_roll
 
 SETS: dict[str, Callable[[], Any]] = {
-    "digits": digits, "glyphs": glyphs, "mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10,
+    "digits": digits, "glyphs": glyphs, "mnist": mnist, "fashion-mnist": fashion_mnist,
+    "stacked-mnist": stacked_mnist, "cifar10": cifar10,
     "cifar10-subset": cifar10_subset, "moons": moons, "swiss-roll": swiss_roll, "ring": ring, "grid": grid,
     "tinyshakespeare": tinyshakespeare, "ptb": ptb, "python-docs": python_docs}
 

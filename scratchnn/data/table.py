@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,6 +86,20 @@ class Table:
     def width(self) -> int:
         return sum(column.width for column in self.columns)
 
+    @classmethod
+    def from_options(cls, options: Sequence[dict[str, Any]]) -> Table:
+        """The inverse of `options`."""
+        return cls(tuple(_column_from(**column) for column in options))
+
+    def options(self) -> list[dict[str, Any]]:
+        """The columns as JSON can hold them."""
+        return [{"kind": type(column).__name__, **vars(column)} for column in self.columns]
+
+    def places(self) -> list[slice]:
+        """Where in an encoded row each column lies."""
+        ends = np.cumsum([column.width for column in self.columns]).tolist()
+        return [slice(end - column.width, end) for column, end in zip(self.columns, ends, strict=True)]
+
     def encode(self, values: Sequence) -> np.ndarray:
         """Rows (N, width) float32 of what each column holds: (N,) numbers, NaN where missing, or texts, "" where missing."""
         return np.concatenate([column.encode(v) for column, v in zip(self.columns, values, strict=True)], 1)
@@ -97,8 +112,11 @@ class Table:
         x = np.asarray(x)
         if x.ndim != 2 or x.shape[1] != self.width:
             raise DataError(f"rows of shape {x.shape} are not of this table, which takes (N, {self.width})")
-        ends = np.cumsum([column.width for column in self.columns])
-        return {column.name: column.decode(x[:, end - column.width:end]) for column, end in zip(self.columns, ends, strict=True)}
+        return {column.name: column.decode(x[:, place]) for column, place in zip(self.columns, self.places(), strict=True)}
+
+
+def _column_from(kind, **fields):
+    return Numeric(**fields) if kind == "Numeric" else Categorical(fields["name"], tuple(fields["categories"]))
 
 
 # ---- the file -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from kernels import jit
 UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log_p": "nats",
          "log_p_standard_error": "nats", "log_p_raise": "nats", "modes": "modes", "high_quality": "percent",
          "perplexity": "perplexity", "nats": "nats", "bits_per_sample": "bits", "bits_per_dim": "bits", "reverse_kl": "nats",
-         "frechet": "squared features", "score": "classes", "auc": "share", "column_difference": "share",
+         "frechet": "squared features", "frechet_of_train": "squared features",
+         "score": "classes", "auc": "share", "column_difference": "share",
          "correlation_difference": "correlation", "ratio_to_torch": "ratio"}
 
 

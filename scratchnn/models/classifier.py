@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -148,21 +147,16 @@ def save_classifier(path: str | Path, model: MLP | ConvNet | SqueezeNet, example
         raise ValueError(f"an activation {model.options['activation']!r} cannot be saved, only those of nn can")
     about = {"kind": type(model).__name__, "options": model.options, "classes": list(examples.classes), "shape": list(examples.shape),
              "border": float(edges(examples.train_x).mean()) if len(examples.shape) == 3 else math.nan}
-    checkpoint.save_weights(path, model.state_dict(), {"classifier": json.dumps(about)})
+    checkpoint.save_model(path, "classifier", model, about)
 
 
 def load_classifier(path: str | Path) -> SavedClassifier:
     """What `save_classifier` wrote. Raises CheckpointError, FileNotFoundError."""
-    weights, metadata = checkpoint.load_weights(path), checkpoint.load_metadata(path)
+    model, about = checkpoint.load_model(path, "classifier", lambda about: KINDS[about["kind"]](**about["options"]))
     try:
-        about = json.loads(metadata["classifier"])
-        model = KINDS[about["kind"]](**about["options"])
-        model.load_state_dict(weights)
         return SavedClassifier(model, [str(name) for name in about["classes"]], tuple(about["shape"]), float(about["border"]))
-    except KeyError:
-        raise CheckpointError(f"{path}: weights, but not of a classifier that was saved here") from None
-    except (AttributeError, TypeError, ValueError, RuntimeError) as fault:
-        raise CheckpointError(f"{path}: its weights do not fit its description: {fault}") from None
+    except (KeyError, TypeError, ValueError) as fault:
+        raise CheckpointError(f"{path}: its description makes no sense: {fault!r}") from None
 
 
 def like_learnt(x: np.ndarray, border: float) -> np.ndarray:

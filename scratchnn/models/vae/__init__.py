@@ -1,4 +1,4 @@
-"""Variational autoencoders: model.py has the bounds and what is made of them, likelihood.py what examples are, networks.py the layers."""
+"""Variational autoencoders: model.py has the bounds and what is made of them, likelihood.py what examples are."""
 
 from scratchnn.models.vae.likelihood import Bernoulli, Columns, DiscretisedLogistic, Gaussian, Likelihood, likelihood_for
 from scratchnn.models.vae.model import VAE, interpolate, load_vae, sample_posterior, save_vae, traverse

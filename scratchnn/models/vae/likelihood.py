@@ -167,16 +167,15 @@ class Columns(Likelihood):
     number is missing, only that it is missing is modelled, by a logit, so that rows with missing cells are learnt from and drawn."""
 
     def __init__(self, columns: Sequence[dict[str, Any]] | Table):
-        table = columns if isinstance(columns, Table) else Table(tuple(_column(**column) for column in columns))
+        table = columns if isinstance(columns, Table) else Table.from_options(columns)
         super().__init__((table.width,))
-        self.table, self.groups, numbers, flags, end = table, [], [], [], 0
-        for column in table.columns:
-            start, end = end, end + column.width
+        self.table, self.groups, numbers, flags = table, [], [], []
+        for column, place in zip(table.columns, table.places(), strict=True):
             if isinstance(column, Categorical):
-                self.groups.append(slice(start, end))
+                self.groups.append(place)
             else:
-                numbers.append(start)
-                flags.append(start + 1 if column.missing else -1)
+                numbers.append(place.start)
+                flags.append(place.start + 1 if column.missing else -1)
         self.numbers, self.flagged = np.array(numbers, np.int64), np.array([f >= 0 for f in flags], bool)
         self.flags = np.array([f for f in flags if f >= 0], np.int64)
         self.log_scale = nn.Parameter(snn.zeros(len(numbers)))
@@ -221,11 +220,7 @@ class Columns(Likelihood):
         return output
 
     def options(self):
-        return {"columns": [{"kind": type(column).__name__, **vars(column)} for column in self.table.columns]}
-
-
-def _column(kind: str, **fields):
-    return Numeric(**fields) if kind == "Numeric" else Categorical(fields["name"], tuple(fields["categories"]))
+        return {"columns": self.table.options()}
 
 
 def normal_log_prob(distance: Tensor, log_scale: Tensor) -> Tensor:
@@ -269,10 +264,8 @@ def likelihood_for(examples: DataSet, kind: str | None = None) -> Likelihood:
 
 def _changing(examples):
     """The table, if each column of numbers changes in the training part."""
-    end = 0
-    for column in examples.table.columns:
-        start, end = end, end + column.width
-        x = examples.train_x[:, start]
+    for column, place in zip(examples.table.columns, examples.table.places(), strict=True):
+        x = examples.train_x[:, place.start]
         if isinstance(column, Numeric) and x.min() == x.max():
             raise DataError(f"{examples.name}: column {column.name!r} never changes in the training part, so that no density fits it; "
                             f"leave it out with skip={column.name}")

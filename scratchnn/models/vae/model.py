@@ -6,7 +6,6 @@ autoencoders" (2016), IWAE below.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,10 +15,9 @@ import numpy as np
 import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import checkpoint, nn
-from scratchnn.checkpoint import CheckpointError
 from scratchnn.models.classifier import evaluating
+from scratchnn.models.networks import ConvDecoder, ConvEncoder, mlp
 from scratchnn.models.vae.likelihood import KINDS, Likelihood
-from scratchnn.models.vae.networks import ConvDecoder, ConvEncoder, mlp
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
 
@@ -203,19 +201,10 @@ def traverse(z: np.ndarray, latents: Sequence[int], values: Sequence[float]) -> 
 
 def save_vae(path: str | Path, model: VAE) -> None:
     """Write weights as checkpoint.save_weights does, with what `load_vae` needs beside them."""
-    about = {"kind": type(model.likelihood).__name__, "likelihood": model.likelihood.options(), "options": model.options}
-    checkpoint.save_weights(path, model.state_dict(), {"vae": json.dumps(about)})
+    checkpoint.save_model(path, "vae", model, {"kind": type(model.likelihood).__name__, "likelihood": model.likelihood.options(),
+                                               "options": model.options})
 
 
 def load_vae(path: str | Path) -> VAE:
     """The model in a file that `save_vae` wrote. Raises CheckpointError, FileNotFoundError."""
-    weights, metadata = checkpoint.load_weights(path), checkpoint.load_metadata(path)
-    try:
-        about = json.loads(metadata["vae"])
-        model = VAE(KINDS[about["kind"]](**about["likelihood"]), **about["options"])
-        model.load_state_dict(weights)
-        return model
-    except KeyError:
-        raise CheckpointError(f"{path}: weights, but not of a VAE that was saved here") from None
-    except (AttributeError, TypeError, ValueError, RuntimeError) as fault:
-        raise CheckpointError(f"{path}: its weights do not fit its description: {fault}") from None
+    return checkpoint.load_model(path, "vae", lambda about: VAE(KINDS[about["kind"]](**about["likelihood"]), **about["options"]))[0]

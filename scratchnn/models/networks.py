@@ -1,0 +1,98 @@
+"""The networks of generative models: rows to rows by linear layers, and rows that are pictures, by convolutions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import scratchnn as snn
+from scratchnn import nn
+from scratchnn.nn import init
+
+SLOPE = 0.2          # of leaky ReLU for negative numbers, in discriminators (Radford, Metz & Chintala 2016, DCGAN)
+
+
+def leaky_relu() -> nn.Module:
+    return nn.LeakyReLU(SLOPE)
+
+
+def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.Tanh, batch_norm: bool = False) -> nn.Sequential:
+    """Linear layers of so many units from input to output, with `activation` between them, and batch norm before it if asked for.
+
+    Weights as Glorot & Bengio 2010 before tanh, otherwise as He et al. 2015; the last layer, after which nothing comes, as Glorot.
+    """
+    layers = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), *([nn.BatchNorm1d(outputs)] if batch_norm else []), activation()]
+        weight = layers[-2 - batch_norm].weight
+        if activation is nn.Tanh or len(layers) == (2 + batch_norm) * (len(sizes) - 1):
+            init.xavier_uniform_(weight)
+        else:
+            init.kaiming_uniform_(weight, nonlinearity="relu")
+        init.zeros_(layers[-2 - batch_norm].bias)
+    return nn.Sequential(*layers[:len(layers) - 1 - batch_norm])
+
+
+def halved(size: Sequence[int], times: int) -> list[tuple[int, ...]]:
+    """Sizes of a picture that is halved so often, rounded up, the first one included."""
+    sizes = [tuple(size)]
+    for _ in range(times):
+        sizes.append(tuple(-(-n // 2) for n in sizes[-1]))
+    return sizes
+
+
+def _kernel(size):
+    """What halves a side of `size`, and doubles it again: 4 for even ones, 3 for odd ones, with stride 2 and padding 1."""
+    return tuple(4 - n % 2 for n in size)
+
+
+def conv_features(shape: Sequence[int], channels: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU,
+                  batch_norm: bool = False) -> tuple[nn.Sequential, int]:
+    """Convolutions, each of which halves the picture, and the number F of what they find: (N, C, H, W) -> (N, F).
+
+    Batch norm, if asked for, comes after all but the first of them (DCGAN).
+    """
+    sizes, layers, inputs = halved(shape[1:], len(channels)), [], shape[0]
+    for size, count in zip(sizes, channels, strict=False):
+        layers += [nn.Conv2d(inputs, count, _kernel(size), 2, 1, bias=not (batch_norm and layers))]
+        init.kaiming_normal_(layers[-1].weight, nonlinearity="relu")
+        layers += [nn.BatchNorm2d(count)] if batch_norm and len(layers) > 1 else []
+        layers += [activation()]
+        inputs = count
+    return nn.Sequential(*layers, nn.Flatten()), inputs * math.prod(sizes[-1])
+
+
+class ConvEncoder(nn.Module):
+    """Pictures as rows, and after them one-hot classes, (N, C*H*W + classes) -> (N, outputs): `conv_features`, and a linear layer of
+    them and the classes."""
+
+    def __init__(self, shape: Sequence[int], channels: Sequence[int], classes: int, outputs: int):
+        super().__init__()
+        self.shape, self.pixels = tuple(shape), math.prod(shape)
+        self.features, found = conv_features(shape, channels)
+        self.output = nn.Linear(found + classes, outputs)
+
+    def forward(self, x):
+        features = self.features(x[:, :self.pixels].reshape(len(x), *self.shape))
+        return self.output(snn.cat([features, x[:, self.pixels:]], 1) if x.shape[1] > self.pixels else features)
+
+
+class ConvDecoder(nn.Module):
+    """(N, inputs) -> (N, each * C*H*W): a linear layer with ReLU, and transposed convolutions that double the picture, the last one
+    without an activation. Its `each` numbers for a pixel's channel lie C*H*W apart. Batch norm, if asked for, before each ReLU."""
+
+    def __init__(self, shape: Sequence[int], channels: Sequence[int], inputs: int, each: int = 1, batch_norm: bool = False):
+        super().__init__()
+        sizes, channels = halved(shape[1:], len(channels))[::-1], [*reversed(channels), each * shape[0]]
+        self.start = (channels[0], *sizes[0])
+        self.input, layers = nn.Linear(inputs, math.prod(self.start)), []
+        init.kaiming_normal_(self.input.weight, nonlinearity="relu")
+        for size, count, following in zip(sizes[1:], channels, channels[1:], strict=False):
+            layers += [nn.BatchNorm2d(count)] if batch_norm else []
+            layers += [nn.ReLU(), nn.ConvTranspose2d(count, following, _kernel(size), 2, 1)]
+            init.normal_(layers[-1].weight, std=math.sqrt(2 / (4 * count)))      # with stride 2, a pixel is reached by 4 of a kernel's taps
+        self.pictures = nn.Sequential(*layers)
+
+    def forward(self, z):
+        return self.pictures(self.input(z).reshape(len(z), *self.start)).flatten(1)
