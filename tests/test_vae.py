@@ -287,12 +287,13 @@ def test_traversal_moves_one_latent_at_a_time():
 
 
 @pytest.mark.parametrize("likelihood, options", [
-    (Bernoulli((1, 4, 4)), {"channels": (2,), "classes": 3}), (Gaussian((2,), [1, 2], [3, 4]), {"hidden": (5,)}),
+    (Bernoulli((1, 4, 4)), {"channels": (2,), "classes": 3}), (Gaussian((2,), [1, 2], [3, 4]), {"hidden": (5,), "activation": "SiLU"}),
     (Columns(TABLE), {"hidden": (5,)}), (DiscretisedLogistic((3, 4, 4)), {"hidden": (5,)})])
 def test_files(tmp_path, likelihood, options):
-    model = VAE(likelihood, 2, **options)
-    save_vae(tmp_path / "w.safetensors", model)
-    again, y = load_vae(tmp_path / "w.safetensors"), np.array([1, 2]) if options.get("classes") else None
+    model, x, y = VAE(likelihood, 2, **options), np.zeros((4, *likelihood.shape), np.float32), np.array([1, 2, 1, 1])
+    save_vae(tmp_path / "w.safetensors", model, data.DataSet("made", x, y, x, y, ("a", "b", "c"), x.shape[1:], target="kind"))
+    (again, classes, target), y = load_vae(tmp_path / "w.safetensors"), y[:2] if options.get("classes") else None
+    assert classes == ({"a": 0, "b": 0.75, "c": 0.25} if options.get("classes") else {}) and target == "kind"
     z = np.ones((2, 2), np.float32)
     np.testing.assert_array_equal(again.generate(z, y, draw=True, generator=Generator(0)),
                                   model.generate(z, y, draw=True, generator=Generator(0)))

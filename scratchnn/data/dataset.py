@@ -30,6 +30,7 @@ class DataSet:
     classes   the name of each class. Examples without labels have none, and their train_y and test_y are None
     shape     of one example: (C, H, W) for pictures, (D,) for rows of numbers
     table     of a CSV file: its columns; table.inverse(x) turns rows back into their units and categories
+    target    what labels are called: of a CSV file, the column that they stand in
     """
 
     name: str
@@ -40,6 +41,7 @@ class DataSet:
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     table: Table | None = None
+    target: str = "class"
 
     def __post_init__(self):
         for part, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):

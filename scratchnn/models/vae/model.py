@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,7 @@ import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import checkpoint, nn
 from scratchnn.checkpoint import CheckpointError
+from scratchnn.data.dataset import DataSet
 from scratchnn.models.classifier import evaluating
 from scratchnn.models.vae.likelihood import KINDS, Likelihood
 from scratchnn.models.vae.networks import ConvDecoder, ConvEncoder, mlp
@@ -32,23 +34,27 @@ class VAE(nn.Module):
 
     likelihood   what examples are; it also turns them into rows (N, D)
     latent       L, dimensions of z
-    hidden       units of the encoder's tanh layers, from x on; the decoder has them in reverse
-    channels     of convolutions in place of `hidden`, for pictures: each halves the picture
+    hidden       units of the encoder's layers, from x on; the decoder has them in reverse
+    activation   of these layers: a class of nn by its name
+    channels     of convolutions between pictures and these layers, each of which halves the picture
     classes      condition both networks on the class: p(x | z, y), with labels y (N,) in 0..classes-1
 
     Methods take rows as `likelihood.observe` gives them. S samples of z for each example lie beside each other, (N, S, L).
     """
 
-    def __init__(self, likelihood: Likelihood, latent: int, hidden: Sequence[int] = (), channels: Sequence[int] = (), classes: int = 0):
+    def __init__(self, likelihood: Likelihood, latent: int, hidden: Sequence[int] = (), channels: Sequence[int] = (), classes: int = 0,
+                 activation: str = "Tanh"):
         super().__init__()
         self.likelihood, self.latent, self.classes = likelihood, latent, classes
-        self.options = {"latent": latent, "hidden": list(hidden), "channels": list(channels), "classes": classes}
+        self.options = {"latent": latent, "hidden": list(hidden), "channels": list(channels), "classes": classes,
+                        "activation": activation}
         if channels:
-            self.encoder = ConvEncoder(likelihood.shape, channels, classes, 2 * latent)
-            self.decoder = ConvDecoder(likelihood.shape, channels, latent + classes, likelihood.outputs // likelihood.size)
+            self.encoder = ConvEncoder(likelihood.shape, channels, hidden, classes, 2 * latent, activation)
+            each = likelihood.outputs // likelihood.size
+            self.decoder = ConvDecoder(likelihood.shape, channels, hidden[::-1], latent + classes, each, activation)
         else:
-            self.encoder = mlp([likelihood.size + classes, *hidden, 2 * latent])
-            self.decoder = mlp([latent + classes, *reversed(hidden), likelihood.outputs])
+            self.encoder = mlp([likelihood.size + classes, *hidden, 2 * latent], activation)
+            self.decoder = mlp([latent + classes, *reversed(hidden), likelihood.outputs], activation)
 
     def begin_at(self, rows: np.ndarray) -> None:
         """Set the decoder's last bias to what fits all of these rows alike, so that training need not find their mean first."""
@@ -201,20 +207,31 @@ def traverse(z: np.ndarray, latents: Sequence[int], values: Sequence[float]) -> 
 
 # ---- files ----------------------------------------------------------------------------------------------------------------
 
-def save_vae(path: str | Path, model: VAE) -> None:
-    """Write weights as checkpoint.save_weights does, with what `load_vae` needs beside them."""
-    about = {"kind": type(model.likelihood).__name__, "likelihood": model.likelihood.options(), "options": model.options}
+class SavedVAE(NamedTuple):
+    """A model on condition of the class comes with the share of each class in what it learnt from, by name, and with what classes are
+    called (DataSet.target)."""
+
+    model: VAE
+    classes: dict[str, float]
+    target: str
+
+
+def save_vae(path: str | Path, model: VAE, examples: DataSet) -> None:
+    """Write weights as checkpoint.save_weights does, with what `load_vae` needs beside them. examples: what the model learnt from."""
+    shares = np.bincount(examples.train_y, minlength=model.classes) / len(examples.train_y) if model.classes else ()
+    about = {"kind": type(model.likelihood).__name__, "likelihood": model.likelihood.options(), "options": model.options,
+             "classes": dict(zip(examples.classes, map(float, shares), strict=False)), "target": examples.target}
     checkpoint.save_weights(path, model.state_dict(), {"vae": json.dumps(about)})
 
 
-def load_vae(path: str | Path) -> VAE:
-    """The model in a file that `save_vae` wrote. Raises CheckpointError, FileNotFoundError."""
+def load_vae(path: str | Path) -> SavedVAE:
+    """What `save_vae` wrote. Raises CheckpointError, FileNotFoundError."""
     weights, metadata = checkpoint.load_weights(path), checkpoint.load_metadata(path)
     try:
         about = json.loads(metadata["vae"])
         model = VAE(KINDS[about["kind"]](**about["likelihood"]), **about["options"])
         model.load_state_dict(weights)
-        return model
+        return SavedVAE(model, {name: float(share) for name, share in about["classes"].items()}, str(about["target"]))
     except KeyError:
         raise CheckpointError(f"{path}: weights, but not of a VAE that was saved here") from None
     except (AttributeError, TypeError, ValueError, RuntimeError) as fault:

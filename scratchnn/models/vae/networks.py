@@ -11,13 +11,16 @@ from scratchnn import nn
 from scratchnn.nn import init
 
 
-def mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """Linear layers with tanh between them, of so many units from input to output; weights as Glorot & Bengio 2010."""
+def mlp(sizes: Sequence[int], activation: str = "Tanh") -> nn.Sequential:
+    """Linear layers of so many units from input to output, with an activation of nn between them; weights as Glorot & Bengio 2010 before
+    Tanh and at the end, otherwise as He et al. 2015."""
     layers = []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.Tanh()]
-        init.xavier_uniform_(layers[-2].weight)
-        init.zeros_(layers[-2].bias)
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes), 2):
+        linear = nn.Linear(inputs, outputs)
+        glorot = activation == "Tanh" or i == len(sizes)
+        init.xavier_uniform_(linear.weight) if glorot else init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        init.zeros_(linear.bias)
+        layers += [linear, getattr(nn, activation)()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -36,9 +39,9 @@ def _kernel(size):
 
 class ConvEncoder(nn.Module):
     """Pictures as rows, and after them one-hot classes, (N, C*H*W + classes) -> (N, outputs): convolutions with ReLU, each of which
-    halves the picture; a linear layer of their result and the classes."""
+    halves the picture; then an `mlp` of their result and the classes."""
 
-    def __init__(self, shape: Sequence[int], channels: Sequence[int], classes: int, outputs: int):
+    def __init__(self, shape: Sequence[int], channels: Sequence[int], hidden: Sequence[int], classes: int, outputs: int, activation: str):
         super().__init__()
         self.shape, self.pixels = tuple(shape), math.prod(shape)
         sizes, layers, inputs = halved(shape[1:], len(channels)), [], shape[0]
@@ -47,7 +50,7 @@ class ConvEncoder(nn.Module):
             init.kaiming_normal_(layers[-2].weight, nonlinearity="relu")
             inputs = count
         self.features = nn.Sequential(*layers, nn.Flatten())
-        self.output = nn.Linear(inputs * sizes[-1][0] * sizes[-1][1] + classes, outputs)
+        self.output = mlp([inputs * math.prod(sizes[-1]) + classes, *hidden, outputs], activation)
 
     def forward(self, x):
         features = self.features(x[:, :self.pixels].reshape(len(x), *self.shape))
@@ -55,15 +58,14 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """(N, inputs) -> (N, each * C*H*W): a linear layer with ReLU, and transposed convolutions that double the picture, the last one
+    """(N, inputs) -> (N, each * C*H*W): an `mlp` with ReLU at its end, and transposed convolutions that double the picture, the last one
     without an activation. Its `each` numbers for a pixel's channel lie C*H*W apart."""
 
-    def __init__(self, shape: Sequence[int], channels: Sequence[int], inputs: int, each: int = 1):
+    def __init__(self, shape: Sequence[int], channels: Sequence[int], hidden: Sequence[int], inputs: int, each: int, activation: str):
         super().__init__()
         sizes, channels = halved(shape[1:], len(channels))[::-1], [*reversed(channels), each * shape[0]]
         self.start = (channels[0], *sizes[0])
-        self.input, layers = nn.Linear(inputs, math.prod(self.start)), [nn.ReLU()]
-        init.kaiming_normal_(self.input.weight, nonlinearity="relu")
+        self.input, layers = mlp([inputs, *hidden, math.prod(self.start)], activation), [nn.ReLU()]
         for size, count, following in zip(sizes[1:], channels, channels[1:], strict=False):
             layers += [nn.ConvTranspose2d(count, following, _kernel(size), 2, 1), nn.ReLU()]
             init.normal_(layers[-2].weight, std=math.sqrt(2 / (4 * count)))      # with stride 2, a pixel is reached by 4 of a kernel's taps
