@@ -50,10 +50,11 @@ def parse():
     parser.add_argument("--conditional", action="store_true", help="learn p(x | class), and draw of each class")
     parser.add_argument("--likelihood", choices=("Bernoulli", "Gaussian", "DiscretisedLogistic"), help="of pictures and points "
                         "(default: Bernoulli for grey pictures, DiscretisedLogistic for colours, Gaussian for points)")
-    parser.add_argument("--k", type=int, default=1, metavar="N", help="importance samples in the bound; 1: the usual one (default: 1)")
+    parser.add_argument("--k", type=int, metavar="N", help="importance samples in the bound; 1: the usual one (default: of pictures, or "
+                        "with --beta or --free-bits, 1, otherwise 5)")
     parser.add_argument("--beta", type=float, default=1.0, metavar="X", help="weight of the divergence from the prior (default: 1)")
-    parser.add_argument("--warm-up", type=int, metavar="N", help="epochs in which that weight grows from 0 (default: of pictures or with "
-                        "--k above 1 0, otherwise a fifth of all)")
+    parser.add_argument("--warm-up", type=int, metavar="N", help="epochs in which that weight grows from 0 (default: of pictures 0, "
+                        "otherwise a fifth of all)")
     parser.add_argument("--free-bits", type=float, default=0.0, metavar="X", help="nats that each latent may hold for nothing (default: 0)")
     parser.add_argument("--lr", type=float, default=4e-3, metavar="X", help="learning rate at the start, falling to 0 as half a cosine "
                         "(default: 0.004)")
@@ -73,8 +74,8 @@ def parse():
     for name, highest in (("beta", np.inf), ("warm_up", np.inf), ("free_bits", np.inf), ("lr", np.inf), ("average", 1)):
         if not 0 <= (vars(args)[name] or 0) <= highest:
             parser.error(f"argument --{name.replace('_', '-')}: must lie in 0..{highest}, got {vars(args)[name]}")
-    if args.k > 1 and (args.beta != 1 or args.warm_up or args.free_bits):
-        parser.error("argument --k: --beta, --warm-up and --free-bits are of the usual bound, --k 1")
+    if (args.k or 1) > 1 and (args.beta != 1 or args.free_bits):
+        parser.error("argument --k: --beta and --free-bits are of the usual bound, --k 1")
     return args
 
 
@@ -138,14 +139,14 @@ def main():
 def choose(args, examples):
     """Set the options that were not given, by what the data are.
 
-    Points and tables have sharp edges, which take layers that bend more, and noise that is small beside their spread. As long as nothing
-    is learnt, that noise is thought to be as large as the spread, and latents cost more than they explain: training can end there, with
-    no latent in use. In a warm-up they cost little.
+    Points and tables have sharp edges, which take layers that bend more and a bound that forgives samples of z which miss, and noise that
+    is small beside their spread. As long as nothing is learnt, that noise is thought to be as large as the spread, and latents cost more
+    than they explain: training can end there, with no latent in use. In a warm-up they cost little.
     """
     picture = len(examples.shape) == 3
     chosen = {"latent": 10 if picture else min(10, *examples.shape), "hidden": [200, 200] if picture else [128, 128, 128],
               "activation": "Tanh" if picture and not args.channels else "SiLU",
-              "warm_up": 0 if picture or args.k > 1 else args.epochs // 5}
+              "k": 1 if picture or args.beta != 1 or args.free_bits else 5, "warm_up": 0 if picture else args.epochs // 5}
     for name, value in chosen.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
@@ -157,9 +158,10 @@ def labels(args, examples):
 
 def bound(args, model, x, y, epochs):
     """What the step after so many epochs makes larger."""
+    warm = min(1, epochs / args.warm_up) if args.warm_up else 1
     if args.k > 1:
-        return model.iwae(x, y, args.k)
-    return model.elbo(x, y, beta=args.beta * min(1, epochs / args.warm_up if args.warm_up else 1), free_bits=args.free_bits)
+        return model.iwae(x, y, args.k, beta=warm)
+    return model.elbo(x, y, beta=args.beta * warm, free_bits=args.free_bits)
 
 
 def quality(args, model, seen, seen_y, unseen, unseen_y):

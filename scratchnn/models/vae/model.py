@@ -95,13 +95,14 @@ class VAE(nn.Module):
             return fit / len(x) - beta * divergence
         return (fit - beta * F.gaussian_kl(mean, logvar)) / len(x)
 
-    def iwae(self, x: Tensor, y: Tensor | None = None, samples: int = 5, *, noise: Tensor | None = None) -> Tensor:
+    def iwae(self, x: Tensor, y: Tensor | None = None, samples: int = 5, *, beta: float = 1.0, noise: Tensor | None = None) -> Tensor:
         """Mean over the batch of log (1/k sum_i w_i), w_i = p(x, z_i) / q(z_i | x), z_1..z_k drawn from q (IWAE).
 
         Its gradient weights that of each log w_i with w_i / sum_j w_j, which is what differentiating the logarithm of the sum
-        does. It is never below the ELBO in expectation, and rises with k toward log p(x).
+        does. It is never below the ELBO in expectation, and rises with k toward log p(x). beta, for a warm-up: p(z) / q(z | x) to that
+        power, so that 0 leaves the fit alone.
         """
-        return (self.log_weights(x, y, samples, noise).logsumexp(1) - math.log(samples)).mean()
+        return (self._log_weights(x, *self.encode(x, y), y, samples, noise, beta).logsumexp(1) - math.log(samples)).mean()
 
     def log_weights(self, x: Tensor, y: Tensor | None = None, samples: int = 1, noise: Tensor | None = None) -> Tensor:
         """log w (N, S) = log p(x | z) + log p(z) - log q(z | x) for z drawn from q; with e the noise behind z,
@@ -110,11 +111,11 @@ class VAE(nn.Module):
         """
         return self._log_weights(x, *self.encode(x, y), y, samples, noise)
 
-    def _log_weights(self, x, mean, logvar, y, samples, noise):
+    def _log_weights(self, x, mean, logvar, y, samples, noise, beta=1.0):
         noise = snn.randn(len(x), samples, self.latent, dtype=x.dtype) if noise is None else noise
         z = sample_posterior(mean, logvar, samples, noise)
         prior = 0.5 * ((noise.square() - z.square()).sum(2) + logvar.sum(1, keepdim=True))
-        return self.likelihood.log_prob(self.decode(z, _each(y, samples)), x) + prior
+        return self.likelihood.log_prob(self.decode(z, _each(y, samples)), x) + beta * prior
 
     # ---- how good it is ---------------------------------------------------------------------------------------------
 
