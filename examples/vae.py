@@ -7,14 +7,18 @@ Y. Burda, R. Grosse & R. Salakhutdinov, "Importance weighted autoencoders" (2016
     python examples/vae.py                                                        digits of 8x8 pixels, part of this library
     python examples/vae.py --data mnist --latent 50 --hidden 200 200 --k 1 --lr 0.002 --epochs 800 --samples 5000
     python examples/vae.py --data glyphs --channels 32 64 --latent 2              convolutions, and a map of all that it can draw
+    python examples/vae.py --data moons                                           points, in half a minute
     python examples/vae.py --data csv:FILE                                        a table: new rows
+    python examples/vae.py --data 'csv:FILE?target=COLUMN' --conditional          the same for each class in a column
     python examples/vae.py --sample 1000 --from out/vae                           more of a model that was trained before
 
 Expected on two cores: nll=22.8 on digits after 11 seconds, 86.6 on MNIST, by the second line, after an hour (seed 0). nll is
 -log p(x) of test examples by importance sampling, with --samples for each; of numbers, the density of standardised ones. Grey
 pictures are made black and white anew in each epoch, with their grey values as probabilities, and those of the test once, by a stated
-seed. In the folder of --out: weights and learning curves; of pictures samples, a film of what the same noise becomes in training,
-reconstructions and walks through the latent space; of tables and points samples.csv.
+seed. bits_per_dim is nll in bits for each pixel; a density of numbers has none. Points and tables have defaults of their own (see
+`choose`): with 2,000 training points held out, moons got auc=0.52, with 5,000 and --epochs 12 the modes and their share of samples
+were 8 and 77 % of ring, 25 and 61 % of grid. In the folder of --out: weights and learning curves; of pictures samples, a film of what
+the same noise becomes in training, reconstructions and walks through the latent space; of tables and points samples.csv.
 """
 
 import math
@@ -58,7 +62,8 @@ def parse():
     parser.add_argument("--free-bits", type=float, default=0.0, metavar="X", help="nats that each latent may hold for nothing (default: 0)")
     parser.add_argument("--lr", type=float, default=4e-3, metavar="X", help="learning rate at the start, falling to 0 as half a cosine "
                         "(default: 0.004)")
-    parser.add_argument("--batch-size", type=int, default=100, metavar="N", help="examples in a step (default: 100)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="examples in a step (default: 100; of few rows fewer, for 40 steps in "
+                        "an epoch)")
     parser.add_argument("--average", type=float, default=0.2, metavar="P",
                         help="share of the training, at its end, of whose weights the mean is kept (default: 0.2; 0: the last weights)")
     parser.add_argument("--samples", type=int, default=1000, metavar="N", help="of importance sampling, for each test example (default: "
@@ -146,7 +151,8 @@ def choose(args, examples):
     picture = len(examples.shape) == 3
     chosen = {"latent": 10 if picture else min(10, *examples.shape), "hidden": [200, 200] if picture else [128, 128, 128],
               "activation": "Tanh" if picture and not args.channels else "SiLU",
-              "k": 1 if picture or args.beta != 1 or args.free_bits else 5, "warm_up": 0 if picture else args.epochs // 5}
+              "k": 1 if picture or args.beta != 1 or args.free_bits else 5, "warm_up": 0 if picture else args.epochs // 5,
+              "batch_size": 100 if picture else min(100, max(1, len(examples.train_x) // 40))}
     for name, value in chosen.items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -14,6 +14,7 @@ from killing import killed
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 STEPS = 5 * 15                                                                  # of --smoke
+AVERAGE = ("--average", "0.9")                                                   # nearly from the beginning, so that a stop falls into it
 PICTURES = ("samples.png", "reconstructions.png", "interpolation.png", "traversal.png", "walk.gif", "progress.gif", "curves.png")
 
 
@@ -36,7 +37,7 @@ def nll(line):
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("smoke")
-    return out, run(example(out))
+    return out, run(example(out, *AVERAGE))
 
 
 def test_smoke(smoke):
@@ -47,7 +48,7 @@ def test_smoke(smoke):
 
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
-    command = example(tmp_path, "--save-every", "0", "--resume")
+    command = example(tmp_path, *AVERAGE, "--save-every", "0", "--resume")
     assert 0 < killed(command, tmp_path, ENVIRONMENT) < STEPS      # in the middle of the training
     assert run(command).split(" seconds")[0] == smoke[1].split(" seconds")[0]
     for name in ("weights.safetensors", *PICTURES):
