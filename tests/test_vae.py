@@ -95,6 +95,13 @@ def test_columns_are_drawn_as_often_as_they_should():
     assert np.isnan(cells["age"]).mean() == pytest.approx(1 / (1 + math.e), abs=0.02)
 
 
+def test_whole_numbers_stand_for_all_that_are_rounded_to_them():
+    rows = snn.tensor(np.tile(ROWS, (2000, 1)))
+    seen = Columns(TABLE).observe(rows, Generator(0)).numpy() - rows.numpy()
+    assert not seen[:, 1:].any() and not seen[1::3].any()                         # not whole; missing
+    np.testing.assert_allclose([f(10 * seen[::3, 0]) for f in (np.min, np.mean, np.max)], [-0.5, 0, 0.5], atol=0.02)
+
+
 @pytest.mark.parametrize("likelihood", [Bernoulli((6,)), Gaussian((6,)), Columns(TABLE), DiscretisedLogistic((3, 2, 1))])
 def test_the_decoder_begins_where_all_rows_fit_alike(likelihood):
     rows = np.random.default_rng(0).integers(0, 2, (50, 6)).astype(np.float32) if not isinstance(likelihood, Columns) else ROWS
@@ -178,7 +185,8 @@ def small(seed=0, classes=0, likelihood=None):
 
 
 @pytest.mark.parametrize("bound", [lambda m, x, e: m.elbo(x, noise=e[:, :1]), lambda m, x, e: m.elbo(x, noise=e[:, :1], beta=0.3),
-                                   lambda m, x, e: m.elbo(x, noise=e[:, :1], free_bits=0.05), lambda m, x, e: m.iwae(x, None, 4, noise=e)])
+                                   lambda m, x, e: m.elbo(x, noise=e[:, :1], free_bits=0.05), lambda m, x, e: m.iwae(x, None, 4, noise=e),
+                                   lambda m, x, e: m.iwae(x, None, 4, noise=e, beta=0.3)])
 @pytest.mark.parametrize("likelihood", [None, Gaussian((6,)), Columns(TABLE), DiscretisedLogistic((3, 2, 1))])
 def test_gradients_of_the_bounds(bound, likelihood):
     model, x, noise = small(likelihood=likelihood)
@@ -287,12 +295,13 @@ def test_traversal_moves_one_latent_at_a_time():
 
 
 @pytest.mark.parametrize("likelihood, options", [
-    (Bernoulli((1, 4, 4)), {"channels": (2,), "classes": 3}), (Gaussian((2,), [1, 2], [3, 4]), {"hidden": (5,)}),
+    (Bernoulli((1, 4, 4)), {"channels": (2,), "classes": 3}), (Gaussian((2,), [1, 2], [3, 4]), {"hidden": (5,), "activation": "SiLU"}),
     (Columns(TABLE), {"hidden": (5,)}), (DiscretisedLogistic((3, 4, 4)), {"hidden": (5,)})])
 def test_files(tmp_path, likelihood, options):
-    model = VAE(likelihood, 2, **options)
-    save_vae(tmp_path / "w.safetensors", model)
-    again, y = load_vae(tmp_path / "w.safetensors"), np.array([1, 2]) if options.get("classes") else None
+    model, x, y = VAE(likelihood, 2, **options), np.zeros((4, *likelihood.shape), np.float32), np.array([1, 2, 1, 1])
+    save_vae(tmp_path / "w.safetensors", model, data.DataSet("made", x, y, x, y, ("a", "b", "c"), x.shape[1:], target="kind"))
+    (again, classes, target), y = load_vae(tmp_path / "w.safetensors"), y[:2] if options.get("classes") else None
+    assert classes == ({"a": 0, "b": 0.75, "c": 0.25} if options.get("classes") else {}) and target == "kind"
     z = np.ones((2, 2), np.float32)
     np.testing.assert_array_equal(again.generate(z, y, draw=True, generator=Generator(0)),
                                   model.generate(z, y, draw=True, generator=Generator(0)))

@@ -14,6 +14,7 @@ from killing import killed
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 STEPS = 5 * 15                                                                  # of --smoke
+AVERAGE = ("--average", "0.9")                                                   # nearly from the beginning, so that a stop falls into it
 PICTURES = ("samples.png", "reconstructions.png", "interpolation.png", "traversal.png", "walk.gif", "progress.gif", "curves.png")
 
 
@@ -36,7 +37,7 @@ def nll(line):
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("smoke")
-    return out, run(example(out))
+    return out, run(example(out, *AVERAGE))
 
 
 def test_smoke(smoke):
@@ -47,7 +48,7 @@ def test_smoke(smoke):
 
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
-    command = example(tmp_path, "--save-every", "0", "--resume")
+    command = example(tmp_path, *AVERAGE, "--save-every", "0", "--resume")
     assert 0 < killed(command, tmp_path, ENVIRONMENT) < STEPS      # in the middle of the training
     assert run(command).split(" seconds")[0] == smoke[1].split(" seconds")[0]
     for name in ("weights.safetensors", *PICTURES):
@@ -72,15 +73,23 @@ def test_points(tmp_path):
     assert list(rows[0]) == ["x1", "x2"] and len(rows) > 100 and (tmp_path / "points.png").stat().st_size > 5000
 
 
-def test_a_table_gets_rows_like_its_own(tmp_path):
-    rng, made = np.random.default_rng(0), tmp_path / "made.csv"
-    lines = ["age,town,pay"]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A table with categories, missing cells, whole and other numbers, which depend on each other."""
+    rng, path, lines = np.random.default_rng(0), tmp_path_factory.mktemp("made") / "made.csv", ["age,town,pay,sex"]
     for _ in range(1500):
         town = rng.choice(["Bern", "Rom"])
         age = rng.normal(30 if town == "Bern" else 60, 4)
-        lines.append(f"{age:.0f},{town if rng.random() > 0.1 else ''},{50 * age + rng.normal(0, 100):.2f}")
-    made.write_text("\n".join(lines))
-    run(example(tmp_path / "out", "--data", f"csv:{made}", "--epochs", "100"))
+        pay, sex = 50 * age + rng.normal(0, 100), rng.choice(["f", "f", "f", "m"])
+        lines.append(f"{age:.0f},{town if rng.random() > 0.1 else ''},{pay:.2f},{sex}")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_table_gets_rows_like_its_own(made, tmp_path):
+    command = example(tmp_path / "out", "--data", f"csv:{made}?skip=sex")
+    line = run([option for option in command if option != "--smoke"])             # the default settings
+    assert float(re.search(r" auc=(\S+) ", line)[1]) < 0.65                      # a classifier hardly tells them from real ones
     run([*example(tmp_path / "more"), "--sample", "2000", "--from", str(tmp_path / "out")])
     rows = read(tmp_path / "more" / "samples.csv")
     assert len(rows) == 2000 and list(rows[0]) == ["age", "town", "pay"] and {row["town"] for row in rows} == {"Bern", "Rom", ""}
@@ -88,6 +97,28 @@ def test_a_table_gets_rows_like_its_own(tmp_path):
     rome = np.array([row["town"] == "Rom" for row in rows])
     assert (age == np.rint(age)).all() and np.corrcoef(age, pay)[0, 1] > 0.9
     assert age[rome].mean() == pytest.approx(60, abs=5) and 0.03 < np.mean([not row["town"] for row in rows]) < 0.2
+
+
+def test_a_table_on_condition_of_a_column(made, tmp_path):
+    run(example(tmp_path / "out", "--data", f"csv:{made}?target=town&skip=sex", "--conditional"), code=2)     # missing in some rows
+    run(example(tmp_path / "out", "--data", f"csv:{made}?target=sex", "--conditional", "--epochs", "2"))
+    run([*example(tmp_path / "more"), "--sample", "1000", "--from", str(tmp_path / "out")])
+    for folder in ("out", "more"):
+        rows = read(tmp_path / folder / "samples.csv")
+        assert list(rows[0]) == ["age", "town", "pay", "sex"]
+        assert np.mean([row["sex"] == "f" for row in rows]) == pytest.approx(0.75, abs=0.05)
+
+
+def test_pictures_and_rows_of_arrays_on_condition_of_their_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.array(["odd", "even", "none"])[rng.integers(0, 3, 200)]
+    for shape in ((8, 8), (3,)):
+        np.savez(tmp_path / "made.npz", x=rng.random((200, *shape), np.float32), y=y)
+        run(example(tmp_path / "out", "--data", f"npy:{tmp_path / 'made.npz'}", "--conditional", "--epochs", "2"))
+        run([*example(tmp_path / "more"), "--sample", "20", "--from", str(tmp_path / "out")])
+    assert {row["class"] for row in read(tmp_path / "more" / "samples.csv")} == {"odd", "even", "none"}
+    with np.load(tmp_path / "more" / "samples.npz") as drawn:
+        assert drawn["x"].shape == (20, 1, 8, 8) and set(drawn["y"]) == {"odd", "even", "none"}
 
 
 def read(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class DataSet:
     classes   the name of each class. Examples without labels have none, and their train_y and test_y are None
     shape     of one example: (C, H, W) for pictures, (D,) for rows of numbers
     table     of a CSV file: its columns; table.inverse(x) turns rows back into their units and categories
+    target    what labels are called: of a CSV file, the column that they stand in
     """
 
     name: str
@@ -40,6 +41,7 @@ class DataSet:
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     table: Table | None = None
+    target: str = "class"
 
     def __post_init__(self):
         for part, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
@@ -66,6 +68,12 @@ class DataSet:
         train, held = split(self.name, len(self.train_x), share, self.train_y)
         y = (None, None) if self.train_y is None else (self.train_y[train], self.train_y[held])
         return replace(self, train_x=self.train_x[train], train_y=y[0], test_x=self.train_x[held], test_y=y[1])
+
+    def about_classes(self, classes: int) -> dict[str, Any]:
+        """What the file of a model that draws examples of so many classes says of them: the share of each in the training part by name,
+        and what labels are called."""
+        shares = np.bincount(self.train_y, minlength=classes) / len(self.train_y) if classes else ()
+        return {"classes": dict(zip(self.classes, map(float, shares), strict=False)), "target": self.target}
 
     def labelled(self) -> DataSet:
         """The set itself. Raises DataError if it has fewer than two classes, so that there is nothing to tell apart."""

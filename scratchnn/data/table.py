@@ -152,7 +152,7 @@ def csv_file(path: str | Path, target: str | None = None, skip: str = "", header
     if 4 * len(rows) * table.width > LARGEST:
         raise DataError(f"{path}: {len(rows):,} rows of {table.width:,} float32 exceed the limit of {LARGEST:,} bytes")
     x, y = table.encode(values), (None, None) if labels is None else (labels[train], labels[held])
-    return DataSet(path.stem, x[train], y[0], x[held], y[1], classes, x.shape[1:], table)
+    return DataSet(path.stem, x[train], y[0], x[held], y[1], classes, x.shape[1:], table, target or "class")
 
 
 def read_csv(path: str | Path, header: bool | None = None, delimiter: str | None = None,

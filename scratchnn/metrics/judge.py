@@ -36,7 +36,9 @@ def judge(examples: DataSet, drawn: np.ndarray, teach: bool = True) -> dict[str,
         return {}
     figures = {}
     if examples.table:
-        columns = column_differences(examples.table.inverse(examples.test_x), examples.table.inverse(drawn))
+        cells = examples.table.inverse(drawn)
+        drawn = examples.table.encode(list(cells.values()))                   # as a file would hold them: whole numbers, whole categories
+        columns = column_differences(examples.table.inverse(examples.test_x), cells)
         figures = {"column_difference": max(columns.values()), "correlation_difference": correlation_difference(examples.test_x, drawn)}
     if teach and min(len(drawn), len(examples.test_x)) >= 16:
         figures["auc"] = two_sample_test(examples.test_x, drawn)

@@ -19,19 +19,15 @@ def leaky_relu() -> nn.Module:
 
 def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.Tanh, batch_norm: bool = False) -> nn.Sequential:
     """Linear layers of so many units from input to output, with `activation` between them, and batch norm before it if asked for.
-
-    Weights as Glorot & Bengio 2010 before tanh, otherwise as He et al. 2015; the last layer, after which nothing comes, as Glorot.
-    """
+    Weights as Glorot & Bengio 2010 before tanh and at the end, otherwise as He et al. 2015."""
     layers = []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), *([nn.BatchNorm1d(outputs)] if batch_norm else []), activation()]
-        weight = layers[-2 - batch_norm].weight
-        if activation is nn.Tanh or len(layers) == (2 + batch_norm) * (len(sizes) - 1):
-            init.xavier_uniform_(weight)
-        else:
-            init.kaiming_uniform_(weight, nonlinearity="relu")
-        init.zeros_(layers[-2 - batch_norm].bias)
-    return nn.Sequential(*layers[:len(layers) - 1 - batch_norm])
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes), 2):
+        linear = nn.Linear(inputs, outputs)
+        glorot = activation is nn.Tanh or i == len(sizes)
+        init.xavier_uniform_(linear.weight) if glorot else init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        init.zeros_(linear.bias)
+        layers += [linear] if i == len(sizes) else [linear, *([nn.BatchNorm1d(outputs)] if batch_norm else []), activation()]
+    return nn.Sequential(*layers)
 
 
 def halved(size: Sequence[int], times: int) -> list[tuple[int, ...]]:
@@ -64,14 +60,15 @@ def conv_features(shape: Sequence[int], channels: Sequence[int], activation: Cal
 
 
 class ConvEncoder(nn.Module):
-    """Pictures as rows, and after them one-hot classes, (N, C*H*W + classes) -> (N, outputs): `conv_features`, and a linear layer of
-    them and the classes."""
+    """Pictures as rows, and after them one-hot classes, (N, C*H*W + classes) -> (N, outputs): `conv_features`, and an `mlp` of them and
+    the classes."""
 
-    def __init__(self, shape: Sequence[int], channels: Sequence[int], classes: int, outputs: int):
+    def __init__(self, shape: Sequence[int], channels: Sequence[int], hidden: Sequence[int], classes: int, outputs: int,
+                 activation: Callable[[], nn.Module] = nn.ReLU):
         super().__init__()
         self.shape, self.pixels = tuple(shape), math.prod(shape)
         self.features, found = conv_features(shape, channels)
-        self.output = nn.Linear(found + classes, outputs)
+        self.output = mlp([found + classes, *hidden, outputs], activation)
 
     def forward(self, x):
         features = self.features(x[:, :self.pixels].reshape(len(x), *self.shape))
@@ -79,15 +76,15 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """(N, inputs) -> (N, each * C*H*W): a linear layer with ReLU, and transposed convolutions that double the picture, the last one
-    without an activation. Its `each` numbers for a pixel's channel lie C*H*W apart. Batch norm, if asked for, before each ReLU."""
+    """(N, inputs) -> (N, each * C*H*W): an `mlp` with ReLU at its end, and transposed convolutions that double the picture, the last one
+    without an activation. Its `each` numbers for a pixel's channel lie C*H*W apart. Batch norm, if asked for, before each activation."""
 
-    def __init__(self, shape: Sequence[int], channels: Sequence[int], inputs: int, each: int = 1, batch_norm: bool = False):
+    def __init__(self, shape: Sequence[int], channels: Sequence[int], hidden: Sequence[int], inputs: int, each: int = 1,
+                 activation: Callable[[], nn.Module] = nn.ReLU, batch_norm: bool = False):
         super().__init__()
         sizes, channels = halved(shape[1:], len(channels))[::-1], [*reversed(channels), each * shape[0]]
-        self.start = (channels[0], *sizes[0])
-        self.input, layers = nn.Linear(inputs, math.prod(self.start)), []
-        init.kaiming_normal_(self.input.weight, nonlinearity="relu")
+        self.start, layers = (channels[0], *sizes[0]), []
+        self.input = mlp([inputs, *hidden, math.prod(self.start)], activation, batch_norm)
         for size, count, following in zip(sizes[1:], channels, channels[1:], strict=False):
             layers += [nn.BatchNorm2d(count)] if batch_norm else []
             layers += [nn.ReLU(), nn.ConvTranspose2d(count, following, _kernel(size), 2, 1)]

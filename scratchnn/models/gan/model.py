@@ -35,9 +35,9 @@ class GAN(nn.Module):
 
     examples      how examples look to the networks
     latent        L, normal numbers that an example is made of
-    hidden        units of the generator's layers; the discriminator has them in reverse
-    channels      of convolutions in place of `hidden`, for pictures: those of the discriminator, each of which halves the picture; the
-                  generator has them in reverse
+    hidden        units of the generator's linear layers; the discriminator has them in reverse
+    channels      of the discriminator's convolutions between pictures and these layers, each of which halves the picture; the generator
+                  has them in reverse
     classes       examples of chosen classes: the generator takes labels, and so does the discriminator, by projection (T. Miyato &
                   M. Koyama 2018, "cGANs with projection discriminator")
     auxiliary     in place of that, the discriminator says the class of an example (A. Odena, C. Olah & J. Shlens 2017, "Conditional
@@ -68,7 +68,7 @@ class GAN(nn.Module):
         self.examples, self.latent, self.classes, self.auxiliary, self.penalty = examples, latent, classes, auxiliary, penalty
         self.matching = loss == "feature-matching"
         self.loss = LOSSES["non-saturating" if self.matching else loss]
-        self.generator = (ConvDecoder(examples.shape, channels, latent + classes, batch_norm=batch_norm) if channels else
+        self.generator = (ConvDecoder(examples.shape, channels, hidden, latent + classes, batch_norm=batch_norm) if channels else
                           mlp([latent + classes, *hidden, examples.size], nn.ReLU, batch_norm))
         self.discriminator = Discriminator(examples.shape, list(reversed(hidden)), channels, 0 if auxiliary else classes,
                                            classes if auxiliary else 0, batch_norm and penalty == "none" and not spectral, packing,
@@ -152,14 +152,13 @@ class Discriminator(nn.Module):
                  classes: int = 0, batch_norm: bool = False, packing: int = 1, deviation: bool = False):
         super().__init__()
         self.packing, shape = packing, (packing * shape[0], *shape[1:])
-        if channels:
-            trunk, found = conv_features(shape, channels, leaky_relu, batch_norm)
-        else:
-            trunk, found = [nn.Flatten(), *mlp([math.prod(shape), *hidden, 1], leaky_relu)[:-1]], hidden[-1]
+        trunk, found = conv_features(shape, channels, leaky_relu, batch_norm) if channels else ([nn.Flatten()], math.prod(shape))
+        units = [found, *hidden]
+        trunk = [*trunk, *mlp([*units, 1], leaky_relu)[:-1]]
         if deviation:                     # before a layer of its own, so that the logit need not grow with it
-            size = (channels or hidden)[-1]
-            trunk, found = [*trunk, MinibatchDeviation(), *mlp([found + 1, size, 1], leaky_relu)[:-1]], size
-        self.features = nn.Sequential(*trunk)
+            units.append((*channels, *hidden)[-1])
+            trunk += [MinibatchDeviation(), *mlp([units[-2] + 1, units[-1], 1], leaky_relu)[:-1]]
+        self.features, found = nn.Sequential(*trunk), units[-1]
         self.output = nn.Linear(found, 1)
         self.condition = nn.Embedding(conditions, found) if conditions else None
         self.classifier = nn.Linear(found, classes) if classes else None

@@ -20,7 +20,7 @@ from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
-LOWEST = 1e-4      # of log_scale's exponential, and the least probability that a decoder begins with
+LOWEST = 1e-4      # probability that a decoder begins with
 
 
 class Likelihood(nn.Module):
@@ -164,7 +164,11 @@ class DiscretisedLogistic(Likelihood):
 
 class Columns(Likelihood):
     """Columns of a table, as the table encodes them: numbers that are normal, with a learnt deviation each; categories by softmax. Where a
-    number is missing, only that it is missing is modelled, by a logit, so that rows with missing cells are learnt from and drawn."""
+    number is missing, only that it is missing is modelled, by a logit, so that rows with missing cells are learnt from and drawn.
+
+    A whole number stands for all that are rounded to it, and one of these is drawn whenever a row is used ("dequantisation", Theis, van den
+    Oord & Bethge 2016): the density of whole numbers themselves grows without limit as the deviation falls.
+    """
 
     def __init__(self, columns: Sequence[dict[str, Any]] | Table):
         table = columns if isinstance(columns, Table) else Table.from_options(columns)
@@ -178,15 +182,25 @@ class Columns(Likelihood):
                 flags.append(place.start + 1 if column.missing else -1)
         self.numbers, self.flagged = np.array(numbers, np.int64), np.array([f >= 0 for f in flags], bool)
         self.flags = np.array([f for f in flags if f >= 0], np.int64)
+        self.rounding = np.array([c.whole / c.std for c in table.columns if isinstance(c, Numeric)], np.float32)
         self.log_scale = nn.Parameter(snn.zeros(len(numbers)))
+
+    def observe(self, rows, generator=None):
+        x, u = rows.array.copy(), snn.rand(rows.shape[0], len(self.numbers), generator=generator).array
+        x[:, self.numbers] += (u - 0.5) * self.rounding * self._present(rows)
+        return Tensor(x)
+
+    def _present(self, rows):
+        """1 where a number is there, 0 where it is missing: (N, numbers)."""
+        present = np.ones((rows.shape[0], len(self.numbers)), np.float32)
+        present[:, self.flagged] -= rows.array[:, self.flags]
+        return present
 
     def log_prob(self, output, rows):
         total = snn.zeros(output.shape[:2])
         if len(self.numbers):
-            present = np.ones((rows.shape[0], 1, len(self.numbers)), np.float32)
-            present[:, 0, self.flagged] -= rows.array[:, self.flags]
             distance = rows[:, self.numbers].unsqueeze(1) - output[:, :, self.numbers]
-            total = total + (normal_log_prob(distance, self.log_scale) * Tensor(present)).sum(-1)
+            total = total + (normal_log_prob(distance, self.log_scale) * Tensor(self._present(rows)).unsqueeze(1)).sum(-1)
         if len(self.flags):
             total = total - logistic_loss_rows(output[:, :, self.flags], rows[:, self.flags])
         for group in self.groups:

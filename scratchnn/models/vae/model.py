@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import checkpoint, nn
+from scratchnn.data.dataset import DataSet
 from scratchnn.models.classifier import evaluating
 from scratchnn.models.networks import ConvDecoder, ConvEncoder, mlp
 from scratchnn.models.vae.likelihood import KINDS, Likelihood
@@ -30,23 +32,27 @@ class VAE(nn.Module):
 
     likelihood   what examples are; it also turns them into rows (N, D)
     latent       L, dimensions of z
-    hidden       units of the encoder's tanh layers, from x on; the decoder has them in reverse
-    channels     of convolutions in place of `hidden`, for pictures: each halves the picture
+    hidden       units of the encoder's layers, from x on; the decoder has them in reverse
+    activation   of these layers: a class of nn by its name
+    channels     of convolutions between pictures and these layers, each of which halves the picture
     classes      condition both networks on the class: p(x | z, y), with labels y (N,) in 0..classes-1
 
     Methods take rows as `likelihood.observe` gives them. S samples of z for each example lie beside each other, (N, S, L).
     """
 
-    def __init__(self, likelihood: Likelihood, latent: int, hidden: Sequence[int] = (), channels: Sequence[int] = (), classes: int = 0):
+    def __init__(self, likelihood: Likelihood, latent: int, hidden: Sequence[int] = (), channels: Sequence[int] = (), classes: int = 0,
+                 activation: str = "Tanh"):
         super().__init__()
-        self.likelihood, self.latent, self.classes = likelihood, latent, classes
-        self.options = {"latent": latent, "hidden": list(hidden), "channels": list(channels), "classes": classes}
+        self.likelihood, self.latent, self.classes, layer = likelihood, latent, classes, getattr(nn, activation)
+        self.options = {"latent": latent, "hidden": list(hidden), "channels": list(channels), "classes": classes,
+                        "activation": activation}
         if channels:
-            self.encoder = ConvEncoder(likelihood.shape, channels, classes, 2 * latent)
-            self.decoder = ConvDecoder(likelihood.shape, channels, latent + classes, likelihood.outputs // likelihood.size)
+            self.encoder = ConvEncoder(likelihood.shape, channels, hidden, classes, 2 * latent, layer)
+            each = likelihood.outputs // likelihood.size
+            self.decoder = ConvDecoder(likelihood.shape, channels, hidden[::-1], latent + classes, each, layer)
         else:
-            self.encoder = mlp([likelihood.size + classes, *hidden, 2 * latent])
-            self.decoder = mlp([latent + classes, *reversed(hidden), likelihood.outputs])
+            self.encoder = mlp([likelihood.size + classes, *hidden, 2 * latent], layer)
+            self.decoder = mlp([latent + classes, *reversed(hidden), likelihood.outputs], layer)
 
     def begin_at(self, rows: np.ndarray) -> None:
         """Set the decoder's last bias to what fits all of these rows alike, so that training need not find their mean first."""
@@ -87,13 +93,14 @@ class VAE(nn.Module):
             return fit / len(x) - beta * divergence
         return (fit - beta * F.gaussian_kl(mean, logvar)) / len(x)
 
-    def iwae(self, x: Tensor, y: Tensor | None = None, samples: int = 5, *, noise: Tensor | None = None) -> Tensor:
+    def iwae(self, x: Tensor, y: Tensor | None = None, samples: int = 5, *, beta: float = 1.0, noise: Tensor | None = None) -> Tensor:
         """Mean over the batch of log (1/k sum_i w_i), w_i = p(x, z_i) / q(z_i | x), z_1..z_k drawn from q (IWAE).
 
         Its gradient weights that of each log w_i with w_i / sum_j w_j, which is what differentiating the logarithm of the sum
-        does. It is never below the ELBO in expectation, and rises with k toward log p(x).
+        does. It is never below the ELBO in expectation, and rises with k toward log p(x). beta, for a warm-up: p(z) / q(z | x) to that
+        power, so that 0 leaves the fit alone.
         """
-        return (self.log_weights(x, y, samples, noise).logsumexp(1) - math.log(samples)).mean()
+        return (self._log_weights(x, *self.encode(x, y), y, samples, noise, beta).logsumexp(1) - math.log(samples)).mean()
 
     def log_weights(self, x: Tensor, y: Tensor | None = None, samples: int = 1, noise: Tensor | None = None) -> Tensor:
         """log w (N, S) = log p(x | z) + log p(z) - log q(z | x) for z drawn from q; with e the noise behind z,
@@ -102,11 +109,11 @@ class VAE(nn.Module):
         """
         return self._log_weights(x, *self.encode(x, y), y, samples, noise)
 
-    def _log_weights(self, x, mean, logvar, y, samples, noise):
+    def _log_weights(self, x, mean, logvar, y, samples, noise, beta=1.0):
         noise = snn.randn(len(x), samples, self.latent, dtype=x.dtype) if noise is None else noise
         z = sample_posterior(mean, logvar, samples, noise)
         prior = 0.5 * ((noise.square() - z.square()).sum(2) + logvar.sum(1, keepdim=True))
-        return self.likelihood.log_prob(self.decode(z, _each(y, samples)), x) + prior
+        return self.likelihood.log_prob(self.decode(z, _each(y, samples)), x) + beta * prior
 
     # ---- how good it is ---------------------------------------------------------------------------------------------
 
@@ -199,12 +206,22 @@ def traverse(z: np.ndarray, latents: Sequence[int], values: Sequence[float]) -> 
 
 # ---- files ----------------------------------------------------------------------------------------------------------------
 
-def save_vae(path: str | Path, model: VAE) -> None:
-    """Write weights as checkpoint.save_weights does, with what `load_vae` needs beside them."""
+class SavedVAE(NamedTuple):
+    """A model on condition of the class comes with the share of each class in what it learnt from, by name, and with what classes are
+    called (DataSet.target)."""
+
+    model: VAE
+    classes: dict[str, float]
+    target: str
+
+
+def save_vae(path: str | Path, model: VAE, examples: DataSet) -> None:
+    """Write weights as checkpoint.save_weights does, with what `load_vae` needs beside them. examples: what the model learnt from."""
     checkpoint.save_model(path, "vae", model, {"kind": type(model.likelihood).__name__, "likelihood": model.likelihood.options(),
-                                               "options": model.options})
+                                               "options": model.options, **examples.about_classes(model.classes)})
 
 
-def load_vae(path: str | Path) -> VAE:
-    """The model in a file that `save_vae` wrote. Raises CheckpointError, FileNotFoundError."""
-    return checkpoint.load_model(path, "vae", lambda about: VAE(KINDS[about["kind"]](**about["likelihood"]), **about["options"]))[0]
+def load_vae(path: str | Path) -> SavedVAE:
+    """What `save_vae` wrote. Raises CheckpointError, FileNotFoundError."""
+    model, about = checkpoint.load_model(path, "vae", lambda about: VAE(KINDS[about["kind"]](**about["likelihood"]), **about["options"]))
+    return SavedVAE(model, about["classes"], about["target"])
