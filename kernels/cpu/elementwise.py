@@ -22,6 +22,7 @@ import numpy as np
 from kernels import jit, scalar
 
 WIDTH = 2048   # columns, where the operands leave the choice
+CHUNK = 4096   # elements in a chunk: few enough that all threads end together
 
 TASKS = {1: """
 def {name}_task(chunk, a, out{parameters}):
@@ -161,9 +162,9 @@ def _compile(function, operands, parameters):
     form = {"name": function.__name__, "parameters": "".join(f", p{i}" for i in range(parameters)), "operands": ", ".join("abc"[:operands]),
             "layout": "layout, " if operands == 2 else "",
             "size": "max(1, CHUNK // layout[0]) * layout[0]" if operands == 2 else "CHUNK"}
-    task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{function.__name__}_task", globals(), f=function, CHUNK=jit.CHUNK,
+    task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{function.__name__}_task", globals(), f=function, CHUNK=CHUNK,
                                   full_width=jit.full_width))
-    driver = jit.generate(KERNEL.format(**form), f"{function.__name__}_kernel", globals(), task=task, CHUNK=jit.CHUNK,
+    driver = jit.generate(KERNEL.format(**form), f"{function.__name__}_kernel", globals(), task=task, CHUNK=CHUNK,
                           parallel_for=jit.parallel_for)
     return jit.jit(driver)
 
