@@ -39,6 +39,10 @@ def classifier():
                          nn.MaxPool2d(2), nn.Flatten(), nn.Linear(96, 5), nn.ReLU(), nn.Linear(5, 2), nn.ReLU())
 
 
+def curved():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 40), nn.Tanh(), nn.Linear(40, 5), nn.Sigmoid(), nn.Linear(5, 3))
+
+
 def normalised():
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2, 1), nn.Conv2d(8, 6, 3),
                          nn.BatchNorm2d(6), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(150, 5), nn.BatchNorm1d(5, affine=False), nn.ReLU())
@@ -46,7 +50,7 @@ def normalised():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("make", [classifier, normalised])
+@pytest.mark.parametrize("make", [classifier, curved, normalised])
 def test_the_same_bits_as_one_by_one(make, training, dtype):
     """Values, gradients of everything, second derivatives and buffers."""
     snn.manual_seed(0)
@@ -70,7 +74,8 @@ def test_the_same_bits_as_one_by_one(make, training, dtype):
 
 def test_what_becomes_one():
     x = snn.tensor(numbers((4, 3, 8, 8), "float32"))
-    for net, expected in ((classifier(), ["conv_relu", "conv", "max_pool", "relu", "linear_relu", "linear_relu"]),
+    for net, expected in ((curved(), ["linear_tanh", "linear_sigmoid", "linear"]),
+                          (classifier(), ["conv_relu", "conv", "max_pool", "relu", "linear_relu", "linear_relu"]),
                           (normalised(), ["conv", "batch_norm_training", "max_pool", "conv", "batch_norm_training", "linear",
                                           "batch_norm_training"]),
                           (nn.Sequential(nn.ReLU(), nn.MaxPool2d(2, return_indices=True)), ["relu", "max_pool"])):
@@ -105,7 +110,7 @@ def test_a_subclass_is_left_alone():
 
 
 def test_layers_name_what_they_can_take_along():
-    with pytest.raises(ValueError, match="activation must be None or 'relu', not 'tanh'"):
-        nn.Linear(2, 3)(snn.ones(1, 2), activation="tanh")
+    with pytest.raises(ValueError, match="activation must be one of None, 'relu', 'sigmoid', 'tanh', not 'gelu'"):
+        nn.Linear(2, 3)(snn.ones(1, 2), activation="gelu")
     with pytest.raises(ValueError, match="activation must be None or 'relu', not 'tanh'"):
         nn.Conv1d(2, 3, 1)(snn.ones(1, 2, 4), activation="tanh")

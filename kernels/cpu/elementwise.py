@@ -22,6 +22,7 @@ import numpy as np
 from kernels import jit, scalar
 
 WIDTH = 2048   # columns, where the operands leave the choice
+HEAVY_CHUNK = 4096   # elements in a chunk of heavy work: few enough that all threads end together
 
 TASKS = {1: """
 def {name}_task(chunk, a, out{parameters}):
@@ -133,7 +134,7 @@ def elementwise(function, operands=1, parameters=0, result=None, heavy=False):
     def launch(*args, out=None):
         nonlocal kernel
         if kernel is None:
-            kernel = _compile(function, operands, parameters)
+            kernel = _compile(function, operands, parameters, HEAVY_CHUNK if heavy else jit.CHUNK)
         arrays, shape, dtype = prepare(name, *args[:operands]) if parameters else prepare(name, *args)
         if out is None:
             out = np.empty(shape, result or dtype)
@@ -156,14 +157,14 @@ def _check_out(name, out, shape, dtype):
         raise ValueError(f"{name}: `out` must be a contiguous, writeable {dtype} array of shape {shape}; it is {out.dtype} {out.shape}")
 
 
-def _compile(function, operands, parameters):
-    """The compiled kernel of a scalar function; Numba compiles it further for each dtype when first called."""
+def _compile(function, operands, parameters, chunk):
+    """The compiled kernel of a scalar function, `chunk` elements at a time; Numba compiles it further for each dtype when first called."""
     form = {"name": function.__name__, "parameters": "".join(f", p{i}" for i in range(parameters)), "operands": ", ".join("abc"[:operands]),
             "layout": "layout, " if operands == 2 else "",
             "size": "max(1, CHUNK // layout[0]) * layout[0]" if operands == 2 else "CHUNK"}
-    task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{function.__name__}_task", globals(), f=function, CHUNK=jit.CHUNK,
+    task = jit.inner(jit.generate(TASKS[operands].format(**form), f"{function.__name__}_task", globals(), f=function, CHUNK=chunk,
                                   full_width=jit.full_width))
-    driver = jit.generate(KERNEL.format(**form), f"{function.__name__}_kernel", globals(), task=task, CHUNK=jit.CHUNK,
+    driver = jit.generate(KERNEL.format(**form), f"{function.__name__}_kernel", globals(), task=task, CHUNK=chunk,
                           parallel_for=jit.parallel_for)
     return jit.jit(driver)
 

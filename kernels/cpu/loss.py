@@ -11,6 +11,7 @@ from kernels.jit import inner, like, parallel_for
 from kernels.scalar import binary_cross_entropy_with_logits_backward, exp, log, maximum
 
 PRODUCT = 112      # factors of 1 to 2 whose product stays below float32's largest number, 2^128; seven vectors of AVX-512
+BLOCKS = 32        # of PRODUCT elements in a chunk of a sum over everything
 
 
 @inner
@@ -147,6 +148,39 @@ def binary_loss(x, t):
 
 
 @inner
+def binary_total_task(chunk, x, target, partial):
+    products, blocks, total = np.empty(BLOCKS, x.dtype), 0, 0.0
+    for start in range(chunk * BLOCKS * PRODUCT, min((chunk + 1) * BLOCKS * PRODUCT, x.size), PRODUCT):
+        stop = min(start + PRODUCT, x.size)
+        part, products[blocks] = binary_loss(x[start:stop], target[start:stop])
+        total += part
+        blocks += 1
+    products[blocks:] = 1
+    for i in range(products.size):
+        products[i] = log(products[i])
+    partial[chunk] = total + row_sum(products)
+
+
+@jit.jit
+def binary_total_kernel(x, target, threads):
+    partial = np.empty((x.size + BLOCKS * PRODUCT - 1) // (BLOCKS * PRODUCT))
+    parallel_for(binary_total_task, partial.size, threads, (x, target, partial))
+    return partial.sum()
+
+
+def binary_cross_entropy_with_logits_total(x, target):
+    """Sum over all elements of max(x, 0) - x t + log(1 + exp(-|x|)) of logits x and targets t of one shape, as an array of no dimension.
+
+    As sum log(1 + e) = log prod (1 + e), and a factor is at most 2, a logarithm is taken once in PRODUCT elements, not in each.
+    Bytes: both arrays once.
+    """
+    if x.shape != target.shape or x.dtype != target.dtype:
+        raise ValueError("binary_cross_entropy_with_logits_total: both arrays must have one shape and dtype, got "
+                         f"{x.shape} {x.dtype} and {target.shape} {target.dtype}")
+    return np.asarray(binary_total_kernel(x.ravel(), target.ravel(), jit.threads(x.size)), x.dtype)
+
+
+@inner
 def binary_rows_task(chunk, x, target, losses, columns, samples, rows):
     blocks = (columns + PRODUCT - 1) // PRODUCT
     first, last = chunk * rows, min((chunk + 1) * rows, losses.size)
@@ -173,8 +207,7 @@ def binary_rows_kernel(x, target, losses, columns, samples, rows, chunks, thread
 def binary_cross_entropy_with_logits_rows(x, target):
     """Sums (N, S) over D of the losses max(x, 0) - x t + log(1 + exp(-|x|)) of logits x (N, S, D), S rows for each of target (N, D).
 
-    As sum log(1 + e) = log prod (1 + e), and a factor is at most 2, a logarithm is taken once in PRODUCT elements, not in each.
-    Bytes: x once.
+    Logarithms as in binary_cross_entropy_with_logits_total. Bytes: x once.
     """
     _check_binary("binary_cross_entropy_with_logits_rows", x, target)
     losses, (N, S, D) = np.empty(x.shape[:2], x.dtype), x.shape

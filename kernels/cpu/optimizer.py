@@ -18,6 +18,12 @@ from kernels.scalar.bits import is_single
 CHUNK = jit.CHUNK
 
 
+@jit.jit
+def address(array):
+    """Where an array's numbers begin: __array_interface__ takes five times as long to say it, which small networks notice."""
+    return array.ctypes.data
+
+
 def _table(name, lists):
     """(addresses [list, place], sizes, number of the first chunk of each place, chunks, copies) of lists of arrays.
 
@@ -37,7 +43,7 @@ def _table(name, lists):
             if not array.flags.c_contiguous:
                 copies.append((array, np.ascontiguousarray(array)))
                 array = copies[-1][1]
-            table[row, place] = array.__array_interface__["data"][0]
+            table[row, place] = address(array.ravel())
     sizes = np.array([a.size for a in first], np.int64)
     ends = np.cumsum((sizes + CHUNK - 1) // CHUNK)
     return table, sizes, np.concatenate(([0], ends[:-1])), int(ends[-1]), copies

@@ -148,7 +148,6 @@ def total(function):
     return launch
 
 
-binary_cross_entropy_with_logits_total = total(scalar.binary_cross_entropy_with_logits)
 gaussian_kl_total = total(scalar.gaussian_kl)
 
 _SUM = _kernels("sum", fold_sum, scalar.add)

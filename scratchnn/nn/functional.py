@@ -1,6 +1,6 @@
 """The operations of scratchnn.ops that networks use, under the names of torch.nn.functional. torch does not have there gaussian_kl and
-gaussian_sample, what a variational autoencoder is made of, nor linear_relu, nor the argument `activation` of convolutions and batch_norm:
-what follows a layer is computed with it, and nn.Sequential does so by itself."""
+gaussian_sample, what a variational autoencoder is made of, nor linear_relu and its like, nor the argument `activation` of convolutions and
+batch_norm: what follows a layer is computed with it, and nn.Sequential does so by itself."""
 
 from scratchnn.ops import (
     adaptive_avg_pool1d,
@@ -34,6 +34,8 @@ from scratchnn.ops import (
     leaky_relu,
     linear,
     linear_relu,
+    linear_sigmoid,
+    linear_tanh,
     log_softmax,
     logsigmoid,
     max_pool1d,
@@ -57,6 +59,6 @@ __all__ = [
     "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "cosine_similarity",
     "cross_entropy", "dropout", "elu", "embedding", "gaussian_kl", "gaussian_nll_loss", "gaussian_sample", "gelu", "group_norm",
     "hardtanh", "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear", "linear_relu",
-    "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid",
-    "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "linear_sigmoid", "linear_tanh", "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d", "mse_loss", "nll_loss", "normalize",
+    "one_hot", "pad", "relu", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
 ]

@@ -1,6 +1,7 @@
 """Neighbours in an nn.Sequential that are computed as one, so that numbers are not written, read and kept once more in between.
 
     Linear, Conv1d, Conv2d and ReLU                      the product cuts off what is below 0 before it is written
+    Linear and Sigmoid or Tanh                           the product applies it before its numbers leave the cache
     BatchNorm1d, BatchNorm2d and ReLU or LeakyReLU       the normalisation does; what lies between is not kept for the gradient either
     ReLU and MaxPool1d or MaxPool2d                      the other way round: max(max(a, b), 0) = max(max(a, 0), max(b, 0)), of which fewer
                                                          are cut off, and what came before the ReLU is not kept for the gradient
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from scratchnn.nn.activation import LeakyReLU, ReLU
+from scratchnn.nn.activation import LeakyReLU, ReLU, Sigmoid, Tanh
 from scratchnn.nn.conv import Conv1d, Conv2d
 from scratchnn.nn.linear import Linear
 from scratchnn.nn.module import Module
@@ -46,6 +47,8 @@ def _taken_along(module, activation, after=None):
         return None
     if _is_bare(activation, ReLU):
         return None if kind in PRODUCTS and after is not None and _swaps(activation, after) else {"activation": "relu"}
+    if kind is Linear and (_is_bare(activation, Sigmoid) or _is_bare(activation, Tanh)):
+        return {"activation": "tanh" if type(activation) is Tanh else "sigmoid"}
     if kind in NORMS and _is_bare(activation, LeakyReLU):
         return {"activation": "leaky_relu", "negative_slope": activation.negative_slope}
     return None

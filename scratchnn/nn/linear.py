@@ -11,6 +11,8 @@ from scratchnn.nn.module import Module
 from scratchnn.nn.parameter import empty_parameter
 from scratchnn.tensor import Tensor
 
+WITH_ACTIVATION = {None: F.linear, "relu": F.linear_relu, "sigmoid": F.linear_sigmoid, "tanh": F.linear_tanh}
+
 
 class Identity(Module):
     """Returns its input. Takes any arguments and ignores them, so that it can stand in for another layer."""
@@ -26,7 +28,7 @@ class Linear(Module):
     """y = x A^T + b. Shape: (*, in_features) -> (*, out_features).
 
     weight (out_features, in_features) and bias (out_features) start uniform in +-1/sqrt(in_features), as in PyTorch.
-    forward(input, activation="relu") cuts off what is below 0 on the way.
+    forward(input, activation) with "relu", "sigmoid" or "tanh" applies it on the way.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = None):
@@ -44,9 +46,9 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
-        if activation not in (None, "relu"):
-            raise ValueError(f"Linear: activation must be None or 'relu', not {activation!r}")
-        return (F.linear_relu if activation else F.linear)(input, self.weight, self.bias)
+        if activation not in WITH_ACTIVATION:
+            raise ValueError(f"Linear: activation must be one of {', '.join(map(repr, WITH_ACTIVATION))}, not {activation!r}")
+        return WITH_ACTIVATION[activation](input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

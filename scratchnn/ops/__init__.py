@@ -113,7 +113,7 @@ from scratchnn.ops.index import (
     scatter_key,
     scatter_rows,
 )
-from scratchnn.ops.linear import linear, linear_relu, matmul
+from scratchnn.ops.linear import linear, linear_relu, linear_sigmoid, linear_tanh, matmul
 from scratchnn.ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,

@@ -6,7 +6,7 @@ import math
 
 import kernels
 from scratchnn.op import op
-from scratchnn.ops.activation import relu_backward
+from scratchnn.ops.activation import relu_backward, sigmoid_backward, tanh_backward
 from scratchnn.ops.reduce import sum
 from scratchnn.ops.shape import reshape, unsqueeze
 
@@ -81,13 +81,32 @@ def linear_relu(x, weight, bias=None):
     return _linear(x, weight, bias, "relu")
 
 
-@linear_relu.vjp("x", "weight", "bias")
-def _(g, x, weight, y, needs):
-    g = relu_backward(g, y)
-    return (matmul(g, weight) if needs[0] else None, matmul(_rows(g).mT, _rows(x)) if needs[1] else None,
-            sum(_rows(g), 0) if needs[2] else None)
+@op(cases=[((3, 4), (5, 4), (5,)), ((2, 3, 4), (5, 4))])
+def linear_sigmoid(x, weight, bias=None):
+    """sigmoid(x W^T + b), applied while the numbers are in the cache."""
+    return _linear(x, weight, bias, "sigmoid")
+
+
+@op(cases=[((3, 4), (5, 4), (5,)), ((2, 3, 4), (5, 4))])
+def linear_tanh(x, weight, bias=None):
+    """tanh(x W^T + b), applied while the numbers are in the cache."""
+    return _linear(x, weight, bias, "tanh")
+
+
+def _vjp_with(operation, activation_backward):
+    """Register the derivative of a linear layer with an activation, given the activation's own."""
+    @operation.vjp("x", "weight", "bias")
+    def _(g, x, weight, y, needs):
+        g = activation_backward(g, y)
+        return (matmul(g, weight) if needs[0] else None, matmul(_rows(g).mT, _rows(x)) if needs[1] else None,
+                sum(_rows(g), 0) if needs[2] else None)
+
+
+_vjp_with(linear_relu, relu_backward)
+_vjp_with(linear_sigmoid, sigmoid_backward)
+_vjp_with(linear_tanh, tanh_backward)
 
 
 def _rows(x):
     """(..., D) -> (N, D)."""
-    return reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    return x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))

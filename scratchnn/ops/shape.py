@@ -206,8 +206,10 @@ def _(g, x_shape, dim, start, length):
 @op(cases=[((3, 4), ((1, 2), (-1, 1)), 0.5)])
 def pad_constant(x, widths, value):
     """Surrounded by `value`: widths[d] = (before, after) along dimension d, negative to crop."""
-    grown = np.pad(x, [(max(a, 0), max(b, 0)) for a, b in widths], constant_values=value)
-    return np.ascontiguousarray(grown[tuple(slice(max(-a, 0), n - max(-b, 0)) for (a, b), n in zip(widths, grown.shape, strict=True))])
+    around = np.full([max(0, before + n + after) for n, (before, after) in zip(x.shape, widths, strict=True)], value, x.dtype)
+    inside = tuple(slice(max(before, 0), n - max(after, 0)) for n, (before, after) in zip(around.shape, widths, strict=True))
+    around[inside] = x[tuple(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in zip(x.shape, widths, strict=True))]
+    return around            # np.pad() takes ten times as long for small arrays
 
 
 @pad_constant.vjp
