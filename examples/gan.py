@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import scratchnn as snn
-from scratchnn import data, optim, pictures
+from scratchnn import data, drawn, optim, pictures
 from scratchnn.metrics.judge import judge
 from scratchnn.models.gan import GAN, LOSSES, PENALTIES, Watch, examples_for, load_gan, save_gan
 from scratchnn.models.vae import interpolate
@@ -103,10 +103,10 @@ def main():
     for _ in run.epochs(epochs):
         for batch in run.batches(loader):
             real, y = batch if classes else (batch, None)
-            loss, on_real, on_drawn, drawn = model.discriminator_loss(real, y)
+            loss, on_real, on_drawn, made = model.discriminator_loss(real, y)
             watch.update(on_real, on_drawn)
             if args.penalty != "none" and run.step % args.penalty_every == 0:
-                loss = loss + args.penalty_weight * args.penalty_every * model.slope_penalty(real, drawn, y)
+                loss = loss + args.penalty_weight * args.penalty_every * model.slope_penalty(real, made, y)
             to_tell.zero_grad()
             loss.backward()
             to_tell.step()
@@ -123,7 +123,7 @@ def main():
             if moment(run, epochs * len(loader), LOOKS):
                 look_at(run, examples, model, average, watch)
             if moment(run, epochs * len(loader), FRAMES) and len(examples.shape) == 3:
-                film.add(averaged(model, average).generate(*fixed_noise(model, 40)))
+                film.add(averaged(model, average).generate(*drawn.fixed_noise(model.latent, model.classes, 5, 8)))
 
     finish(args, run, examples, averaged(model, average), watch, film)
 
@@ -153,36 +153,32 @@ def averaged(model, average):
 def look_at(run, examples, model, average, watch):
     """Log how the game stands, and say at once if it went wrong."""
     before = watch.report()
-    drawn = averaged(model, average).sample(1000, classes_in_turn(model, 1000), Generator(0))
-    run.log(**watch.judge(run.step, examples.train_x[:1000], drawn), **judge(examples, drawn, teach=False))
+    samples = averaged(model, average).sample(1000, like_test(examples, model, 1000), Generator(0))
+    run.log(**watch.judge(run.step, examples.train_x[:1000], samples), **judge(examples, samples, teach=False))
     if watch.report() != before:
         run.say(watch.report() or "the game goes on well again")
 
 
-def fixed_noise(model, count):
-    """Noise, always the same, and classes in turn for a conditional model: what `generate` takes."""
-    return snn.randn(count, model.latent, generator=Generator(0)).array, classes_in_turn(model, count)
-
-
-def classes_in_turn(model, count):
-    return np.arange(count) % model.classes if model.classes else None
+def like_test(examples, model, count):
+    """Labels like those of `count` test examples, of a model that takes some."""
+    return np.resize(examples.test_y, count) if model.classes else None
 
 
 # ---- what is written ------------------------------------------------------------------------------------------------------
 
 def finish(args, run, examples, model, watch, film):
-    save_gan(run.out / "weights.safetensors", model)
-    count = min(10_000, len(examples.test_x))
-    drawn = model.sample(2500 if examples.name in ("ring", "grid") else count, classes_in_turn(model, count), Generator(args.seed))
+    save_gan(run.out / "weights.safetensors", model, examples)
     draw(run, examples, model, film)
     if watch.report():
         run.say(f"at the end: {watch.report()}")
-    figures = judge(examples, drawn)
+    count = {"ring": 2500, "grid": 2500, "stacked-mnist": 26_000}.get(examples.name, min(10_000, len(examples.test_x)))
+    samples = model.sample(count, like_test(examples, model, count), Generator(args.seed))
+    figures = judge(examples, samples)
     if "frechet" in figures:
         figures["frechet_of_train"] = judge(examples, examples.train_x[:count])["frechet"]
-    how = [args.loss, f"penalty {args.penalty} {args.penalty_weight:g}" if args.penalty != "none" else "", f"batches of {args.batch_size}"]
-    run.result(**figures, protocol=f"{args.data}, {len(drawn)} drawn, seed {args.seed}; {', '.join(filter(None, how))}; layers "
-                                   f"{args.channels or args.hidden}, {args.latent} latents, {run.step} steps")
+    slope = f"penalty {args.penalty} of weight {args.penalty_weight:g}" if args.penalty != "none" else "no penalty"
+    run.result(**figures, protocol=f"{args.data}, {count} drawn, seed {args.seed}; {args.loss}, {slope}; layers "
+                                   f"{args.channels + args.hidden}, {args.latent} latents, batches of {args.batch_size}, {run.step} steps")
 
 
 def draw(run, examples, model, film):
@@ -195,39 +191,39 @@ def draw(run, examples, model, film):
         film.write(run.out / "progress.gif", 8)
         draw_pictures(run.out, examples, model)
     else:
-        draw_rows(run.out, examples, model, len(examples.train_x), Generator(0))
+        draw_rows(run.out, examples, model)
 
 
 def draw_pictures(out, examples, model):
-    pictures.image_table(out / "samples.png", model.generate(*fixed_noise(model, 120)).reshape(10, 12, *examples.shape))
+    samples = model.generate(*drawn.fixed_noise(model.latent, model.classes, 10, 12))
+    pictures.image_table(out / "samples.png", samples.reshape(-1, 12, *examples.shape),
+                         examples.classes[:drawn.CLASSES] if model.classes else ())
     stops = snn.randn(7, 32, model.latent, generator=Generator(1)).array
     path = np.concatenate([interpolate(stops[i], stops[(i + 1) % 7], 13)[:-1] for i in range(7)])  # (84, 32, L), and round again
-    y = np.tile(classes_in_turn(model, 32), len(path)) if model.classes else None
+    y = np.tile(np.arange(32) % model.classes, len(path)) if model.classes else None
     pictures.animation(out / "walk.gif", model.generate(path.reshape(-1, model.latent), y).reshape(*path.shape[:2], *examples.shape), 8)
 
 
-def draw_rows(out, examples, model, count, generator):
-    """samples.csv with the user's columns and units, and of points a picture."""
-    y = classes_in_turn(model, count)
-    rows = model.sample(count, y, generator)
-    data.write_csv(out / "samples.csv", model.examples.cells(rows))
-    if examples is not None and examples.shape == (2,):
+def draw_rows(out, examples, model):
+    """As many rows as there are to learn from, and of points their picture."""
+    y = examples.train_y if model.classes else None
+    rows = model.sample(len(examples.train_x), y, Generator(0))
+    drawn.write_rows(out / "samples.csv", model.examples.cells(rows), y, examples.classes, examples.target)
+    if examples.shape == (2,):
         pictures.scatter(out / "points.png", {"test": examples.test_x, "samples": rows[:len(examples.test_x)]})
 
 
 def draw_more(args):
-    """--sample: new examples of a model that was trained before."""
-    model = load_gan((args.source or args.out) / "weights.safetensors")
+    """--sample: new examples of a model that was trained before, of each class as often as it learnt it."""
+    model, shares, target = load_gan((args.source or args.out) / "weights.safetensors")
+    generator = Generator(args.seed)
+    y = drawn.labels_for(shares, args.sample, generator)
+    x = model.sample(args.sample, y, generator)
     args.out.mkdir(parents=True, exist_ok=True)
     if len(model.examples.shape) == 3:
-        x = model.sample(args.sample, classes_in_turn(model, args.sample), Generator(args.seed))
-        np.save(args.out / "samples.npy", x)
-        columns = min(12, args.sample)
-        pictures.image_table(args.out / "samples.png", x[:len(x) // columns * columns].reshape(-1, columns, *x.shape[1:]))
-        print(f"wrote {args.out / 'samples.npy'} and {args.out / 'samples.png'}")
+        drawn.write_pictures(args.out, x, y, list(shares))
     else:
-        draw_rows(args.out, None, model, args.sample, Generator(args.seed))
-        print(f"wrote {args.out / 'samples.csv'}")
+        drawn.write_rows(args.out / "samples.csv", model.examples.cells(x), y, list(shares), target)
 
 
 if __name__ == "__main__":

@@ -45,28 +45,34 @@ FRAMES = 40          # moments of a film
 def parse():
     parser = arguments(__doc__, out="out/vae", data=DATA, epochs=100,
                        smoke={"epochs": 5, "hidden": [64], "latent": 8, "samples": 50})
-    parser.add_argument("--latent", type=whole(), metavar="N", help="dimensions of the latent space (default: 10, of fewer numbers as many)")
+    parser.add_argument("--latent", type=whole(), metavar="N",
+                        help="dimensions of the latent space (default: 10, of fewer numbers as many)")
     parser.add_argument("--hidden", type=whole(), nargs="+", metavar="N", help="units of layers (default: of pictures 200 200, otherwise "
                         "128 128 128)")
     parser.add_argument("--activation", choices=("Tanh", "ReLU", "SiLU"), help="of these layers (default: Tanh, as Burda et al., of "
                         "pictures without --channels; otherwise SiLU)")
-    parser.add_argument("--channels", type=whole(), nargs="+", default=[], metavar="N", help="of convolutions between pictures and --hidden")
+    parser.add_argument("--channels", type=whole(), nargs="+", default=[], metavar="N",
+                        help="of convolutions between pictures and --hidden")
     parser.add_argument("--conditional", action="store_true", help="learn p(x | class), and draw of each class")
     parser.add_argument("--likelihood", choices=("Bernoulli", "Gaussian", "DiscretisedLogistic"), help="of pictures and points "
                         "(default: Bernoulli for grey pictures, DiscretisedLogistic for colours, Gaussian for points)")
-    parser.add_argument("--k", type=whole(), metavar="N", help="importance samples in the bound; 1: the usual one (default: of pictures, or "
+    parser.add_argument("--k", type=whole(), metavar="N",
+                        help="importance samples in the bound; 1: the usual one (default: of pictures, or "
                         "with --beta or --free-bits, 1, otherwise 5)")
     parser.add_argument("--beta", type=number(0), default=1.0, metavar="X", help="weight of the divergence from the prior (default: 1)")
     parser.add_argument("--warm-up", type=whole(0), metavar="N", help="epochs in which that weight grows from 0 (default: of pictures 0, "
                         "otherwise a fifth of all)")
-    parser.add_argument("--free-bits", type=number(0), default=0.0, metavar="X", help="nats that each latent may hold for nothing (default: 0)")
+    parser.add_argument("--free-bits", type=number(0), default=0.0, metavar="X",
+                        help="nats that each latent may hold for nothing (default: 0)")
     parser.add_argument("--lr", type=number(0), default=4e-3, metavar="X", help="learning rate at the start, falling to 0 as half a cosine "
                         "(default: 0.004)")
-    parser.add_argument("--batch-size", type=whole(), metavar="N", help="examples in a step (default: 100; of few rows fewer, for 40 steps in "
+    parser.add_argument("--batch-size", type=whole(), metavar="N",
+                        help="examples in a step (default: 100; of few rows fewer, for 40 steps in "
                         "an epoch)")
     parser.add_argument("--average", type=number(0, 1), default=0.2, metavar="P",
                         help="share of the training, at its end, of whose weights the mean is kept (default: 0.2; 0: the last weights)")
-    parser.add_argument("--samples", type=whole(), default=1000, metavar="N", help="of importance sampling, for each test example (default: "
+    parser.add_argument("--samples", type=whole(), default=1000, metavar="N",
+                        help="of importance sampling, for each test example (default: "
                         "1000; papers take 5000)")
     parser.add_argument("--validate", type=whole(0), default=0, metavar="N",
                         help="hold out the last N training examples and test on them, to choose settings by")
@@ -188,7 +194,8 @@ def draw(run, examples, model, film, unseen, unseen_y):
 def draw_pictures(run, model, examples, unseen, unseen_y):
     out, few = run.out, slice(0, 12)
     y = None if unseen_y is None else unseen_y[few]
-    pictures.image_table(out / "samples.png", model.generate(*drawn.fixed_noise(model.latent, model.classes, 10, 12)).reshape(-1, 12, *examples.shape),
+    samples = model.generate(*drawn.fixed_noise(model.latent, model.classes, 10, 12))
+    pictures.image_table(out / "samples.png", samples.reshape(-1, 12, *examples.shape),
                          examples.classes[:drawn.CLASSES] if model.classes else (), title="Drawn from the prior")
     shown = [examples.test_x[few], model.likelihood.decode(unseen[few]), model.reconstruct(unseen[few], y)]
     pictures.image_table(out / "reconstructions.png", np.stack(shown), ("example", "seen", "decoded"), title="Test examples, decoded")

@@ -12,12 +12,14 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import checkpoint, nn
+from scratchnn.data.dataset import DataSet
 from scratchnn.models.classifier import evaluating
 from scratchnn.models.gan.examples import KINDS, Examples
 from scratchnn.models.gan.losses import LOSSES, feature_matching, gradient_penalty, r1_penalty
@@ -206,12 +208,22 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 # ---- files ----------------------------------------------------------------------------------------------------------------
 
-def save_gan(path: str | Path, model: GAN) -> None:
-    """Write weights as checkpoint.save_weights does, with what `load_gan` needs beside them."""
+class SavedGAN(NamedTuple):
+    """A model that draws of chosen classes comes with the share of each in what it learnt from, by name, and with what classes are called
+    (DataSet.target)."""
+
+    model: GAN
+    classes: dict[str, float]
+    target: str
+
+
+def save_gan(path: str | Path, model: GAN, examples: DataSet) -> None:
+    """Write weights as checkpoint.save_weights does, with what `load_gan` needs beside them. examples: what the model learnt from."""
     checkpoint.save_model(path, "gan", model, {"kind": type(model.examples).__name__, "examples": model.examples.options(),
-                                               "options": model.options})
+                                               "options": model.options, **examples.about_classes(model.classes)})
 
 
-def load_gan(path: str | Path) -> GAN:
-    """The model in a file that `save_gan` wrote. Raises CheckpointError, FileNotFoundError."""
-    return checkpoint.load_model(path, "gan", lambda about: GAN(KINDS[about["kind"]](**about["examples"]), **about["options"]))[0]
+def load_gan(path: str | Path) -> SavedGAN:
+    """What `save_gan` wrote. Raises CheckpointError, FileNotFoundError."""
+    model, about = checkpoint.load_model(path, "gan", lambda about: GAN(KINDS[about["kind"]](**about["examples"]), **about["options"]))
+    return SavedGAN(model, about["classes"], about["target"])
