@@ -113,4 +113,4 @@ def test_judging_as_fits_the_data(tmp_path):
     table = data.load(f"csv:{tmp_path / 'a.csv'}")
     figures = judge(table, table.train_x)
     assert set(figures) == {"column_difference", "correlation_difference", "auc"} and figures["column_difference"] < 0.25
-    assert judge(data.digits(), data.digits().test_x) == {}
+    assert set(judge(data.digits(), data.digits().train_x)) == {"auc"}

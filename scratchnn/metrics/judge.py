@@ -18,10 +18,9 @@ def judge(examples: DataSet, drawn: np.ndarray, teach: bool = True) -> dict[str,
 
     mnist, glyphs     frechet, to as many test digits, and score, both by the frozen classifier of metrics/digits.py
     grid, ring        modes, high_quality (percent), reverse_kl (nats): metrics/samples.py
-    tables            column_difference, the largest of a column; correlation_difference; auc
     stacked-mnist     modes of 1,000 and reverse_kl, by the same classifier on each channel
-    rows of numbers   auc, of a classifier that was taught to tell drawn from real: 0.5 if it cannot; without `teach` it is left out
-    Other pictures have no figure here: the result is empty.
+    tables            column_difference, the largest of a column; correlation_difference; auc
+    all others        auc, of a classifier that was taught to tell drawn from real: 0.5 if it cannot; without `teach` it is left out
     """
     if examples.name in MIXTURES:
         centres, sigma = MIXTURES[examples.name]
@@ -32,8 +31,6 @@ def judge(examples: DataSet, drawn: np.ndarray, teach: bool = True) -> dict[str,
         return {"frechet": frechet_distance(*features), "score": classifier_score(digit_probabilities(drawn))}
     if examples.name == "stacked-mnist":
         return stacked_modes(drawn)
-    if len(examples.shape) == 3:
-        return {}
     figures = {}
     if examples.table:
         cells = examples.table.inverse(drawn)
