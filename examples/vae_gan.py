@@ -191,17 +191,18 @@ def draw_pictures(out, examples, model, beside):
 
 
 def draw_attributes(out, examples, model):
-    """For each class: an example of another one and an example of it; decoded; and with the class added and taken away."""
+    """For each class: an example of the one before it and an example of its own; decoded; and with the class added and taken away."""
     vectors = attribute_vectors(model.posterior(examples.train_x), attributes_of(examples, examples.train_x, examples.train_y))
-    table, names = [], list(vectors)[:SHOWN]
-    for name in names:
-        has = examples.test_y == examples.classes.index(name)
-        without, having = examples.test_x[~has][:1], examples.test_x[has][:1]
-        steps = np.array([0, 0.5, 1, 1.5], np.float32)[:, None] * vectors[name]
-        table.append(np.concatenate([without, model.generate(model.posterior(without) + steps), having,
-                                     model.generate(model.posterior(having) - steps)]))
+    first = [np.flatnonzero(examples.test_y == i)[:1] for i in range(len(examples.classes))]
+    shown = [i for i, name in enumerate(examples.classes) if name in vectors and len(first[i]) and len(first[i - 1])][:SHOWN]
+    table = []
+    for i in shown:
+        steps = np.array([0, 0.5, 1, 1.5], np.float32)[:, None] * vectors[examples.classes[i]]
+        for example, change in ((examples.test_x[first[i - 1]], steps), (examples.test_x[first[i]], -steps)):
+            table += [example, model.generate(model.posterior(example) + change)]
     columns = ["example", "decoded", "+ 1/2", "+ 1", "+ 3/2", "example", "decoded", "- 1/2", "- 1", "- 3/2"]
-    pictures.image_table(out / "attributes.png", np.stack(table), names, columns, "Classes added and taken away")
+    pictures.image_table(out / "attributes.png", np.concatenate(table).reshape(-1, 10, *examples.shape),
+                         [examples.classes[i] for i in shown], columns, "Classes added and taken away")
 
 
 def generate(model, z):
