@@ -25,7 +25,6 @@ import scratchnn as snn
 from scratchnn import data, drawn, optim, pictures
 from scratchnn.metrics.judge import judge
 from scratchnn.models.gan import GAN, LOSSES, PENALTIES, Watch, examples_for, load_gan, save_gan
-from scratchnn.models.vae import interpolate
 from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
@@ -198,8 +197,7 @@ def draw_pictures(out, examples, model):
     samples = model.generate(*drawn.fixed_noise(model.latent, model.classes, 10, 12))
     pictures.image_table(out / "samples.png", samples.reshape(-1, 12, *examples.shape),
                          examples.classes[:drawn.CLASSES] if model.classes else ())
-    stops = snn.randn(7, 32, model.latent, generator=Generator(1)).array
-    path = np.concatenate([interpolate(stops[i], stops[(i + 1) % 7], 13)[:-1] for i in range(7)])  # (84, 32, L), and round again
+    path = drawn.round_trip(model.latent, 32)                                  # (84, 32, L)
     y = np.tile(np.arange(32) % model.classes, len(path)) if model.classes else None
     pictures.animation(out / "walk.gif", model.generate(path.reshape(-1, model.latent), y).reshape(*path.shape[:2], *examples.shape), 8)
 

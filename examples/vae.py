@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import scratchnn as snn
 from scratchnn import data, drawn, optim, pictures
-from scratchnn.metrics.judge import judge
+from scratchnn.metrics.judge import judge, judge_reconstructions
 from scratchnn.models.vae import VAE, Bernoulli, DiscretisedLogistic, interpolate, likelihood_for, load_vae, save_vae, traverse
 from scratchnn.optim.swa_utils import AveragedModel
 from scratchnn.options import arguments, number, whole
@@ -132,6 +132,8 @@ def main():
     figures = {"nll": -each.mean(), "active_units": final.active_units(unseen, unseen_y).sum()}
     if isinstance(likelihood, (Bernoulli, DiscretisedLogistic)):               # a density has no bits
         figures["bits_per_dim"] = figures["nll"] / likelihood.size / math.log(2)
+    if not model.classes:
+        figures |= judge_reconstructions(examples, examples.test_x, final.reconstruct(likelihood.encode(examples.test_x)))
     count = min(10_000, len(unseen))
     samples = final.sample(count, unseen_y if unseen_y is None else unseen_y[:count], draw=len(examples.shape) == 1,
                            generator=Generator(args.seed))
@@ -206,9 +208,7 @@ def draw_pictures(run, model, examples, unseen, unseen_y):
     order = np.argsort(-mean.var(0), kind="stable")[:10]
     pictures.image_table(out / "traversal.png", generate(model, traverse(mean[0], order, np.linspace(-3, 3, 11)), y),
                          [f"z{i + 1}" for i in order], [f"{v:.1f}" for v in np.linspace(-3, 3, 11)], "One latent at a time")
-    stops = snn.randn(7, 32, model.latent, generator=Generator(1)).array
-    path = np.concatenate([interpolate(stops[i], stops[(i + 1) % 7], 13)[:-1] for i in range(7)])  # (84, 32, L), and round again
-    pictures.animation(out / "walk.gif", generate(model, path, y), 8)
+    pictures.animation(out / "walk.gif", generate(model, drawn.round_trip(model.latent, 32), y), 8)
     if model.latent == 2:
         pictures.manifold(out / "manifold.png", lambda z: generate(model, z, y), title="All that two latents can draw")
         pictures.scatter(out / "latents.png", {"posterior means of test examples": mean})

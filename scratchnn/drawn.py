@@ -1,4 +1,4 @@
-"""What the generative examples have in common: noise that is always the same, classes to draw of, and files of what was drawn."""
+"""What the generative examples have in common: noise that is always the same, walks, classes to draw of, and files of what was drawn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 import scratchnn as snn
 from scratchnn import data, pictures
+from scratchnn.models.vae import interpolate
 from scratchnn.random import Generator
 
 CLASSES = 12         # of which pictures are shown, at most
@@ -24,6 +25,12 @@ def fixed_noise(latent: int, classes: int, rows: int, columns: int) -> tuple[np.
 def labels_for(shares: Mapping[str, float], count: int, generator: Generator) -> np.ndarray | None:
     """(count,) labels, each as probable as its share; None where there are no classes."""
     return snn.multinomial(snn.tensor(list(shares.values())), count, True, generator=generator).numpy() if shares else None
+
+
+def round_trip(latent: int, count: int) -> np.ndarray:
+    """Latents (84, count, latent) of `count` walks that end where they began, always the same: over 7 draws from the prior each."""
+    stops = snn.randn(7, count, latent, generator=Generator(1)).array
+    return np.concatenate([interpolate(stops[i], stops[(i + 1) % 7], 13)[:-1] for i in range(7)])
 
 
 def write_rows(path: Path, cells: Mapping[str, np.ndarray], y: np.ndarray | None, classes: Sequence[str], target: str) -> None:

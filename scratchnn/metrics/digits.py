@@ -35,6 +35,17 @@ def digit_features(x: np.ndarray, batch_size: int = 1000) -> np.ndarray:
         return np.concatenate([model.embed(snn.from_numpy(x[i:i + batch_size])).numpy() for i in range(0, len(x), batch_size)])
 
 
+def compare_digits(x: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
+    """How near reconstructions are to pictures (N, 1, 28, 28), as the network sees them.
+
+    feature_distance    mean Euclidean distance between the `digit_features` of both
+    label_agreement     percent of the reconstructions in which it sees the same digit as in the picture
+    """
+    distance = np.linalg.norm(digit_features(x) - digit_features(decoded), axis=1)
+    same = digit_probabilities(x).argmax(1) == digit_probabilities(decoded).argmax(1)
+    return {"feature_distance": float(distance.mean(dtype=np.float64)), "label_agreement": 100 * float(same.mean())}
+
+
 def _checked(x):
     if x.shape[1:] != (1, 28, 28) or not len(x):
         raise ValueError(f"the classifier of digits takes pictures (N, 1, 28, 28), got {x.shape}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scratchnn.data import GRID_SIGMA, RING_SIGMA, DataSet, grid_centres, ring_centres
-from scratchnn.metrics.digits import digit_features, digit_probabilities
+from scratchnn.metrics.digits import compare_digits, digit_features, digit_probabilities
 from scratchnn.metrics.samples import classifier_score, column_differences, correlation_difference, frechet_distance, mode_coverage
 from scratchnn.metrics.two_sample import two_sample_test
 
@@ -40,6 +40,12 @@ def judge(examples: DataSet, drawn: np.ndarray, teach: bool = True) -> dict[str,
     if teach and min(len(drawn), len(examples.test_x)) >= 16:
         figures["auc"] = two_sample_test(examples.test_x, drawn)
     return figures
+
+
+def judge_reconstructions(examples: DataSet, x: np.ndarray, decoded: np.ndarray) -> dict[str, float]:
+    """Figures for reconstructions (N, *shape) of examples x, which of mnist and glyphs are those of `compare_digits`; other data have none
+    here: the result is empty."""
+    return compare_digits(x, decoded) if examples.name in DIGITS else {}
 
 
 def stacked_modes(drawn: np.ndarray) -> dict[str, float]:

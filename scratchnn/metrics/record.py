@@ -15,6 +15,7 @@ UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log
          "log_p_standard_error": "nats", "log_p_raise": "nats", "modes": "modes", "high_quality": "percent",
          "perplexity": "perplexity", "nats": "nats", "bits_per_sample": "bits", "bits_per_dim": "bits", "reverse_kl": "nats",
          "frechet": "squared features", "frechet_of_train": "squared features",
+         "feature_distance": "features", "label_agreement": "percent",
          "score": "classes", "auc": "share", "column_difference": "share",
          "correlation_difference": "correlation", "ratio_to_torch": "ratio"}
 
