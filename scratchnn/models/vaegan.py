@@ -174,7 +174,7 @@ def attribute_vectors(z: np.ndarray, attributes: Mapping[str, np.ndarray]) -> di
 
 def attributes_of(examples: DataSet, x: np.ndarray, y: np.ndarray | None) -> dict[str, np.ndarray]:
     """What the examples x (N, *shape) with labels y (N,) can have or not, by name, (N,) boolean each: each class; each category of a
-    table's columns; that a number of a table is missing, or that it lies above the median of those in the training part."""
+    table's columns; of a number, that it lies above the median of those in the training part."""
     found = {name: y == i for i, name in enumerate(examples.classes)}
     if examples.table:
         cells, usual = examples.table.inverse(x), examples.table.inverse(examples.train_x)
