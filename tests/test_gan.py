@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import scratchnn as snn
-import scratchnn.nn.functional as F
 from scratchnn import data, nn, optim
 from scratchnn.checkpoint import CheckpointError, save_weights
 from scratchnn.data.table import Categorical, Numeric, Table
@@ -55,7 +54,8 @@ def cross_entropy(real, drawn):
 FORMULAS = {
     "minimax": (cross_entropy, lambda drawn: np.log(1 - sigmoid(drawn)).mean()),
     "non-saturating": (cross_entropy, lambda drawn: -np.log(sigmoid(drawn)).mean()),
-    "least-squares": (lambda real, drawn: ((real - 1) ** 2).mean() / 2 + (drawn ** 2).mean() / 2, lambda drawn: ((drawn - 1) ** 2).mean() / 2),
+    "least-squares": (lambda real, drawn: (((real - 1) ** 2).mean() + (drawn ** 2).mean()) / 2,
+                      lambda drawn: ((drawn - 1) ** 2).mean() / 2),
     "hinge": (lambda real, drawn: np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + drawn).mean(), lambda drawn: -drawn.mean()),
     "wasserstein": (lambda real, drawn: drawn.mean() - real.mean(), lambda drawn: -drawn.mean())}
 
@@ -106,7 +106,7 @@ def test_points_lie_between_real_and_drawn_ones():
     real, drawn, seen = snn.zeros(2000, 2), snn.tensor([1.0, 3.0]).expand(2000, 2), []
 
     def critic(x):
-        seen.append(x.numpy().copy())
+        seen.append(x.detach().numpy().copy())
         return (x ** 2).sum(1)
 
     snn.manual_seed(0)
@@ -152,7 +152,7 @@ def penalties(network, real, drawn, y):
 
 @pytest.mark.parametrize("name", ["gradient", "r1"])
 def test_penalties_against_small_steps(game, name):
-    network, real, drawn, y = game
+    network, real, _, y = game
     values, points = penalties(*game)
     at, step, slopes = points[name].array.copy(), 1e-6, np.zeros(real.shape)
     for place in np.ndindex(at.shape):
@@ -185,7 +185,7 @@ def test_second_derivatives_against_small_steps(game, name):
 
 def test_packs_are_judged_together():
     network = Discriminator((2,), (8,), packing=3)
-    x, before = numbers(6, 2).astype(np.float32), None
+    x = numbers(6, 2).astype(np.float32)
     before = network(snn.tensor(x)).numpy()
     assert before.shape == (2,)
     for i in range(6):
@@ -210,7 +210,7 @@ def test_minibatch_deviation():
     MinibatchDeviation()(alike).sum().backward()
     assert np.isfinite(alike.grad.numpy()).all()
     network = Discriminator((4,), (8,), deviation=True)
-    same, other = snn.tensor(np.array([[1, 2, 3, 4], [1, 2, 3, 4]], np.float32)), snn.tensor(np.array([[1, 2, 3, 4], [9, 9, 9, 9]], np.float32))
+    same, other = (snn.tensor([[1.0, 2, 3, 4], [last, 2, 3, 4]]) for last in (1.0, 9.0))
     assert network(same).numpy()[0] != network(other).numpy()[0]                    # the same example in another batch
     assert Discriminator((4,), deviation=True)(same).shape == (2,)
 
@@ -221,7 +221,7 @@ def test_weights_are_clipped():
     loss = network(x, snn.tensor([0, 1, 0, 1])).sum()
     network.clip_weights(0.05)
     assert {abs(p.array).max() for p in (network.features[1].weight, network.condition.weight)} == {np.float32(0.05)}
-    with pytest.raises(RuntimeError, match="modified|changed"):                    # a gradient would be of other weights
+    with pytest.raises(RuntimeError, match=r"changed"):                    # a gradient would be of other weights
         loss.backward()
 
 
@@ -271,11 +271,11 @@ def test_columns_with_missing_numbers():
     assert list(look.cells(rows)) == ["age", "town", "pay"]
 
 
-@pytest.mark.parametrize("look, x", [(Pictures((1, 4, 4)), np.random.default_rng(0).random((5, 1, 4, 4), np.float32)), (Columns(TABLE), ROWS),
-                                     (POINTS, (100 * numbers(5, 3)).astype(np.float32))])
+@pytest.mark.parametrize("look, x", [(Pictures((1, 4, 4)), np.random.default_rng(0).random((3, 1, 4, 4), np.float32)),
+                                     (Columns(TABLE), ROWS), (POINTS, (100 * numbers(3, 3)).astype(np.float32))])
 def test_examples_go_forth_and_back(look, x):
     np.testing.assert_allclose(look.decode(look.encode(x)), x, rtol=1e-5, atol=1e-6)
-    made = look.finish(snn.tensor(numbers(5, look.size).astype(np.float32)), Generator(0))
+    made = look.finish(snn.tensor(numbers(3, look.size).astype(np.float32)), Generator(0))
     assert made.shape == x.shape
     again = KINDS[type(look).__name__](**json.loads(json.dumps(look.options())))
     np.testing.assert_array_equal(again.encode(x), look.encode(x))
@@ -294,7 +294,7 @@ def test_each_kind_of_data_gets_its_look():
     look = examples_for(made_set(x))
     np.testing.assert_allclose([look.encode(x).mean(0), look.encode(x).std(0)], [[0, 0], [1, 1]], atol=1e-4)
     assert list(look.cells(x)) == ["x1", "x2"]
-    with pytest.raises(data.DataError, match="from 0 to 1, not from .* to 2"):
+    with pytest.raises(data.DataError, match=r"from 0 to 1, not from 2 to 2"):
         examples_for(made_set(np.full((5, 1, 2, 2), 2, np.float32)))
 
 
@@ -307,8 +307,8 @@ def test_a_column_of_points_that_never_changes():
 
 # ---- the model ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("options", [{}, {"classes": 3}, {"classes": 3, "auxiliary": True}, {"loss": "feature-matching"}, {"spectral": True},
-                                     {"penalty": "gradient"}, {"deviation": True}, {"packing": 2}])
+@pytest.mark.parametrize("options", [{}, {"classes": 3}, {"classes": 3, "auxiliary": True}, {"loss": "feature-matching"},
+                                     {"spectral": True}, {"penalty": "gradient"}, {"deviation": True}, {"packing": 2}])
 @pytest.mark.parametrize("shape", [(3, 7, 12), (6,)])
 def test_each_network_learns_from_its_own_loss(shape, options):
     snn.manual_seed(0)
@@ -373,8 +373,9 @@ def test_auxiliary():
     assert model.generator_loss(real, y).item() != plain.item() and before.shape == (6, 3)
 
 
-@pytest.mark.parametrize("options, message", [({"loss": "tight"}, "loss is one of minimax.*'tight'"), ({"penalty": "r2"}, "'r2'"),
-                                              ({"packing": 2, "classes": 3}, "packs have no class"), ({"auxiliary": True}, "needs classes")])
+@pytest.mark.parametrize("options, message", [
+    ({"loss": "tight"}, r"loss is one of minimax.*'tight'"), ({"penalty": "r2"}, "'r2'"),
+    ({"packing": 2, "classes": 3}, "packs have no class"), ({"auxiliary": True}, "needs classes")])
 def test_what_does_not_fit_together(options, message):
     with pytest.raises(ValueError, match=message):
         GAN(POINTS, 4, (8,), **options)
@@ -400,19 +401,21 @@ def test_examples_do_not_depend_on_how_they_are_cut():
 
 def test_training_finds_a_density():
     snn.manual_seed(0)
-    x = np.random.default_rng(0).normal(5, 2, (2000, 1)).astype(np.float32)
-    look = examples_for(made_set(x))
+    x = np.random.default_rng(0).normal(2, 0.5, (2000, 1)).astype(np.float32)
     model = GAN(Points((1,), [0.0], [1.0]), 1, (16,), batch_norm=False, penalty="r1")
-    to_tell, to_make = (optim.Adam(n.parameters(), 5e-3, (0.5, 0.99)) for n in (model.discriminator, model.generator))
-    for step in range(1000):
-        real = snn.tensor(look.encode(x[step % 8 * 250:][:250]) + 1)
+    to_tell, to_make = (optim.Adam(network.parameters(), 5e-3, (0.5, 0.99)) for network in (model.discriminator, model.generator))
+    for step in range(600):
+        real = snn.tensor(x[step % 8 * 250:][:250])
         loss, _, _, made = model.discriminator_loss(real)
-        for optimizer, loss in ((to_tell, lambda: loss + model.slope_penalty(real, made)), (to_make, lambda: model.generator_loss(real))):  # noqa
-            optimizer.zero_grad()
-            loss().backward()
-            optimizer.step()
+        to_tell.zero_grad()
+        (loss + 0.1 * model.slope_penalty(real, made)).backward()
+        to_tell.step()
+        loss = model.generator_loss(real)
+        to_make.zero_grad()
+        loss.backward()
+        to_make.step()
     drawn = model.sample(2000)
-    assert drawn.mean() == pytest.approx(1, abs=0.15) and drawn.std() == pytest.approx(1, abs=0.2)
+    assert drawn.mean() == pytest.approx(2, abs=0.15) and drawn.std() == pytest.approx(0.5, abs=0.2)
 
 
 # ---- files --------------------------------------------------------------------------------------------------------------
@@ -442,7 +445,7 @@ def test_other_files_are_refused(tmp_path):
     model = GAN(Points((4,), [0] * 4, [1] * 4), 2)
     examples, options = {"shape": [4], "mean": [0] * 4, "std": [1] * 4}, {"latent": 2}
     for about, message in ((None, "without the description of a gan"), ("{", "do not fit"), ("[]", "do not fit"),
-                           ({"kind": "Sounds", "examples": examples, "options": options}, "w.safetensors"),
+                           ({"kind": "Sounds", "examples": examples, "options": options}, r"w\.safetensors"),
                            ({"kind": "Points", "examples": {**examples, "shape": [5]}, "options": options}, "do not fit"),
                            ({"kind": "Points", "examples": examples, "options": {"latent": 2, "loss": "none"}}, "loss is one of"),
                            ({"kind": "Points", "examples": examples, "options": {"latent": 2, "depth": 3}}, "depth")):
@@ -512,7 +515,7 @@ def test_a_watch_goes_on_where_it_was():
         told(watches[0], [5, 6], [-5, -6])
         watches[0].judge(step, x, 0 * x)
     watches[1].load_state_dict(json.loads(json.dumps(watches[0].state_dict())))
-    assert [w.judge(30, x, 0 * x) for w in watches][0] == watches[1].judge(30, x, 0 * x)
+    assert watches[0].judge(30, x, 0 * x) == watches[1].judge(30, x, 0 * x)
     assert watches[0].report() == watches[1].report() and "since step 10;" in watches[1].report() and "step 10," in watches[1].report()
 
 
@@ -521,7 +524,7 @@ def test_a_watch_goes_on_where_it_was():
 def test_modes_of_stacked_digits():
     glyphs = data.glyphs(10, 400)
     p = digit_probabilities(glyphs.test_x)
-    one = np.stack([glyphs.test_x[(p.argmax(1) == d).nonzero()[0][0], 0] for d in range(10)])         # of each digit, by the classifier's word
+    one = np.stack([glyphs.test_x[(p.argmax(1) == d).nonzero()[0][0], 0] for d in range(10)])         # by the classifier's word
     every = np.array(list(np.ndindex(10, 10, 10)))
     assert stacked_modes(one[every]) == pytest.approx({"modes": 1000, "reverse_kl": 0}, abs=1e-6)
     assert stacked_modes(one[every[:100]]) == pytest.approx({"modes": 100, "reverse_kl": np.log(10)})
