@@ -84,7 +84,7 @@ def test_feature_matching():
     assert loss.item() == pytest.approx(((real.mean(0) - drawn.mean(0)) ** 2).sum())
     loss.backward()
     assert tensors[0].grad is None                                                # the generator is to come to the real ones
-    np.testing.assert_allclose(tensors[1].grad.numpy(), np.tile(2 / 5 * (drawn.mean(0) - real.mean(0)), (5, 1)))
+    np.testing.assert_allclose(tensors[1].grad.array, np.tile(2 / 5 * (drawn.mean(0) - real.mean(0)), (5, 1)))
 
 
 # ---- penalties --------------------------------------------------------------------------------------------------------
@@ -99,14 +99,14 @@ def test_penalties_of_a_plane():
         found = penalty(lambda points, weight=weight: points @ weight)
         found.backward()
         assert found.item() == pytest.approx(value)
-        np.testing.assert_allclose(weight.grad.numpy(), slope, rtol=1e-9)
+        np.testing.assert_allclose(weight.grad.array, slope, rtol=1e-9)
 
 
 def test_points_lie_between_real_and_drawn_ones():
     real, drawn, seen = snn.zeros(2000, 2), snn.tensor([1.0, 3.0]).expand(2000, 2), []
 
     def critic(x):
-        seen.append(x.detach().numpy().copy())
+        seen.append(x.array.copy())
         return (x ** 2).sum(1)
 
     snn.manual_seed(0)
@@ -121,7 +121,7 @@ def test_a_flat_critic_has_a_penalty_with_a_gradient():
     weight = snn.zeros(3, dtype=np.float64).requires_grad_()
     x = snn.tensor(numbers(4, 3))
     gradient_penalty(lambda points: points @ weight, x, x).backward()
-    assert np.isfinite(weight.grad.numpy()).all()
+    assert np.isfinite(weight.grad.array).all()
 
 
 CASES = {"linear layers": ((5,), {"hidden": (8, 6)}), "a label": ((5,), {"hidden": (8,), "conditions": 3}),
@@ -186,12 +186,12 @@ def test_second_derivatives_against_small_steps(game, name):
 def test_packs_are_judged_together():
     network = Discriminator((2,), (8,), packing=3)
     x = numbers(6, 2).astype(np.float32)
-    before = network(snn.tensor(x)).numpy()
+    before = network(snn.tensor(x)).array
     assert before.shape == (2,)
     for i in range(6):
         moved = x.copy()
         moved[i] += 1
-        np.testing.assert_array_equal(network(snn.tensor(moved)).numpy() != before, np.arange(2) == i // 3)
+        np.testing.assert_array_equal(network(snn.tensor(moved)).array != before, np.arange(2) == i // 3)
     with pytest.raises(ValueError, match="5 examples do not make packs of 3"):
         network(snn.tensor(x[:5]))
 
@@ -204,14 +204,14 @@ def test_packs_of_pictures_lie_in_channels():
 def test_minibatch_deviation():
     x = snn.tensor(numbers(6, 4)).requires_grad_()
     found = MinibatchDeviation()(x)
-    np.testing.assert_allclose(found.numpy(), np.c_[x.numpy(), np.full(6, np.sqrt(x.numpy().var(0) + 1e-8).mean())])
+    np.testing.assert_allclose(found.array, np.c_[x.array, np.full(6, np.sqrt(x.array.var(0) + 1e-8).mean())])
     check_gradients(MinibatchDeviation(), x)
     alike = snn.ones(6, 4).requires_grad_()
     MinibatchDeviation()(alike).sum().backward()
-    assert np.isfinite(alike.grad.numpy()).all()
+    assert np.isfinite(alike.grad.array).all()
     network = Discriminator((4,), (8,), deviation=True)
     same, other = (snn.tensor([[1.0, 2, 3, 4], [last, 2, 3, 4]]) for last in (1.0, 9.0))
-    assert network(same).numpy()[0] != network(other).numpy()[0]                    # the same example in another batch
+    assert network(same).array[0] != network(other).array[0]                    # the same example in another batch
     assert Discriminator((4,), deviation=True)(same).shape == (2,)
 
 
@@ -229,7 +229,7 @@ def test_gradients_flow_through_a_frozen_module():
     layer, x = nn.Linear(2, 1), snn.ones(3, 2).requires_grad_()
     with frozen(layer):
         layer(x).sum().backward()
-    np.testing.assert_allclose(x.grad.numpy(), np.tile(layer.weight.numpy(), (3, 1)))
+    np.testing.assert_allclose(x.grad.array, np.tile(layer.weight.array, (3, 1)))
     assert layer.weight.grad is None and layer.weight.requires_grad
     with pytest.raises(KeyError), frozen(layer):
         raise KeyError
@@ -241,33 +241,33 @@ def test_gradients_flow_through_a_frozen_module():
 def test_a_choice_is_one_of_all_with_the_gradient_of_a_softmax():
     logits = snn.tensor(numbers(50, 4)).requires_grad_()
     drawn, g = choice(logits, Generator(3)), numbers(50, 4, seed=1)
-    np.testing.assert_allclose(drawn.numpy(), np.eye(4)[drawn.numpy().argmax(1)], atol=1e-12)
+    np.testing.assert_allclose(drawn.array, np.eye(4)[drawn.array.argmax(1)], atol=1e-12)
     drawn.backward(snn.tensor(g))
     u = snn.rand(logits.shape, dtype=np.float64, generator=Generator(3)).array
-    again = snn.tensor(logits.numpy().copy()).requires_grad_()
+    again = snn.tensor(logits.array.copy()).requires_grad_()
     snn.softmax((again - snn.tensor(np.log(-np.log(u)))) / TEMPERATURE, 1).backward(snn.tensor(g))
-    np.testing.assert_allclose(logits.grad.numpy(), again.grad.numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(logits.grad.array, again.grad.array, rtol=1e-9, atol=1e-12)
 
 
 def test_choices_are_as_frequent_as_they_are_probable():
     p, count = np.array([0.5, 0.3, 0.15, 0.05]), 20000
-    drawn = choice(snn.tensor(np.tile(np.log(p) + 7, (count, 1)).astype(np.float32)), Generator(0)).numpy()
+    drawn = choice(snn.tensor(np.tile(np.log(p) + 7, (count, 1)).astype(np.float32)), Generator(0)).array
     chi_square = ((drawn.sum(0) - count * p) ** 2 / (count * p)).sum()
     assert chi_square < 16.3                                                       # three degrees of freedom: 0.1 % lie above
-    assert np.isfinite(choice(snn.tensor([[1e4, -1e4, 0.0]]), Generator(0)).numpy()).all()
+    assert np.isfinite(choice(snn.tensor([[1e4, -1e4, 0.0]]), Generator(0)).array).all()
 
 
 def test_columns_with_missing_numbers():
     look, count = Columns(TABLE), 20000
     output = snn.tensor(np.tile(np.array([1.5, np.log(1 / 3), 0, np.log(3), np.log(4), -2], np.float32), (count, 1))).requires_grad_()
     drawn = look.finish(output, Generator(0))
-    rows = drawn.numpy()
+    rows = drawn.array
     np.testing.assert_allclose(rows.mean(0), [1.5 * 0.75, 0.25, 1 / 8, 3 / 8, 4 / 8, -2], atol=0.02)
     missing = rows[:, 1] > 0.5
     assert (rows[missing, 0] == 0).all() and np.allclose(rows[~missing, 0], 1.5)    # as the table encodes them
     np.testing.assert_allclose(TABLE.encode(list(TABLE.inverse(rows).values()))[:, [1, 2, 3, 4]], rows[:, [1, 2, 3, 4]], atol=1e-6)
     drawn[:, 0].sum().backward()
-    np.testing.assert_allclose(output.grad.numpy()[:, 0], ~missing, atol=1e-6)     # nothing is learnt of numbers that are not there
+    np.testing.assert_allclose(output.grad.array[:, 0], ~missing, atol=1e-6)     # nothing is learnt of numbers that are not there
     assert list(look.cells(rows)) == ["age", "town", "pay"]
 
 
@@ -323,12 +323,12 @@ def test_each_network_learns_from_its_own_loss(shape, options):
     loss.backward()
     assert all(p.grad is not None for p in model.discriminator.parameters()) and not made.requires_grad
     assert all(p.grad is None for p in model.generator.parameters())
-    before = [p.grad.numpy().copy() for p in model.discriminator.parameters()]
+    before = [p.grad.array.copy() for p in model.discriminator.parameters()]
     model.generator_loss(real, y).backward()
     for p, g in zip(model.discriminator.parameters(), before, strict=True):
-        np.testing.assert_array_equal(p.grad.numpy(), g)
+        np.testing.assert_array_equal(p.grad.array, g)
         assert p.requires_grad
-    grads = [p.grad.numpy() for p in model.generator.parameters()]
+    grads = [p.grad.array for p in model.generator.parameters()]
     assert all(np.isfinite(g).all() for g in grads) and any(g.any() for g in grads)
     assert np.isfinite(model.sample(5, np.arange(5) % 3 if model.classes else None)).all()
 
@@ -346,10 +346,10 @@ def test_conditional():
     model, x = GAN(POINTS, 4, (8,), classes=3), snn.tensor(numbers(6, 3).astype(np.float32))
     y = snn.tensor(np.arange(6) % 3)
     network, features = model.discriminator, model.discriminator.embed(x)
-    projected = network.output(features).numpy()[:, 0] + (network.condition.weight.numpy()[y.numpy()] * features.numpy()).sum(1)
-    np.testing.assert_allclose(network(x, y).numpy(), projected, rtol=1e-5, atol=1e-6)      # Miyato & Koyama 2018, equation 3
+    projected = network.output(features).array[:, 0] + (network.condition.weight.array[y.array] * features.array).sum(1)
+    np.testing.assert_allclose(network(x, y).array, projected, rtol=1e-5, atol=1e-6)      # Miyato & Koyama 2018, equation 3
     z = snn.randn(1, 4).expand(3, 4)
-    made = model.make(z, snn.tensor([0, 1, 2])).numpy()
+    made = model.make(z, snn.tensor([0, 1, 2])).array
     assert not np.allclose(made[0], made[1]) and not np.allclose(made[1], made[2])
     with pytest.raises(ValueError, match="labels are needed"):
         model.draw(3)
@@ -362,9 +362,9 @@ def test_auxiliary():
     model, real, y = GAN(POINTS, 4, (8,), classes=3, auxiliary=True, batch_norm=False), snn.tensor(numbers(6, 3).astype(np.float32)), None
     y = snn.tensor(np.arange(6) % 3)
     loss, on_real, on_drawn, made = model.discriminator_loss(real, y)
-    log_p = [snn.log_softmax(model.discriminator.class_logits(model.discriminator.embed(x)), 1).numpy() for x in (real, made)]
-    told = cross_entropy(on_real.numpy(), on_drawn.numpy())
-    assert loss.item() == pytest.approx(told - sum(p[np.arange(6), y.numpy()].mean() for p in log_p), rel=1e-5)
+    log_p = [snn.log_softmax(model.discriminator.class_logits(model.discriminator.embed(x)), 1).array for x in (real, made)]
+    told = cross_entropy(on_real.array, on_drawn.array)
+    assert loss.item() == pytest.approx(told - sum(p[np.arange(6), y.array].mean() for p in log_p), rel=1e-5)
     assert model.discriminator.condition is None
     before = model.discriminator.class_logits(model.discriminator.embed(made))
     snn.manual_seed(1)
@@ -389,7 +389,7 @@ def test_another_generator():
     other, z = model.with_generator(average), np.ones((2, 4), np.float32)
     assert other.discriminator is model.discriminator and model.generator is not average
     np.testing.assert_allclose(other.generate(z), [[1, 2, 3]] * 2)
-    assert not np.allclose(model.generate(z), other.generate(z)) and other.state_dict()["generator.0.weight"].numpy().max() == 0
+    assert not np.allclose(model.generate(z), other.generate(z)) and other.state_dict()["generator.0.weight"].array.max() == 0
 
 
 def test_examples_do_not_depend_on_how_they_are_cut():
@@ -432,7 +432,7 @@ def test_files(tmp_path, look, options):
     for drawn in zip(*(m.generate(np.ones((4, 2), np.float32), y, Generator(0)) for m in (model, again)), strict=True):
         np.testing.assert_array_equal(*drawn)
     label = None if y is None or model.auxiliary else snn.tensor(y)
-    np.testing.assert_array_equal(*(m.eval().discriminator(snn.tensor(x), label).numpy() for m in (model, again)))
+    np.testing.assert_array_equal(*(m.eval().discriminator(snn.tensor(x), label).array for m in (model, again)))
 
 
 def test_other_files_are_refused(tmp_path):

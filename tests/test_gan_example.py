@@ -135,6 +135,7 @@ def test_a_table_gets_rows_like_its_own(made, tmp_path):
 
 @pytest.mark.parametrize("how", ["--conditional", "--auxiliary"])
 def test_a_table_of_chosen_classes(made, tmp_path, how):
+    assert "needs labels" in run(example(tmp_path / "out", "--data", f"csv:{made}", how), code=2)
     run(example(tmp_path / "out", "--data", f"csv:{made}?target=sex", how, *FEW))
     run([*example(tmp_path / "more"), "--sample", "1000", "--from", str(tmp_path / "out")])
     for folder in ("out", "more"):
@@ -159,7 +160,7 @@ def test_losses_and_penalties(options, tmp_path):
     (["--conditional", "--auxiliary"], "leave out one of both"), (["--packing", "2", "--conditional"], "a pack has no class"),
     (["--clip", "0.1"], "--loss wasserstein"), (["--latent", "0"], "1 or more"), (["--betas", "0.5", "1"], "0..0.9999"),
     (["--ema", "nan"], "must lie in"), (["--data", "moons", "--channels", "8"], "is for pictures"),
-    (["--data", "moons", "--packing", "999999"], "fewer examples"), (["--data", "swiss-roll", "--conditional"], "labels"),
+    (["--data", "moons", "--packing", "999999"], "fewer examples"),
     (["--validate", "99999"], "cannot hold out"), (["--loss", "best"], "invalid choice")])
 def test_what_cannot_be_is_said_in_a_line(tmp_path, options, message):
     line = run(example(tmp_path, *options), code=2)
