@@ -65,6 +65,8 @@ def parse():
     parser.add_argument("--batch-size", type=whole(2), metavar="N", help="examples in a step (default: 64; for rows 512)")
     parser.add_argument("--ema", type=number(0, 0.99999), default=0.998, metavar="D",
                         help="what the average of the generator's weights keeps of itself in each step (default: 0.998)")
+    parser.add_argument("--validate", type=whole(0), default=0, metavar="N",
+                        help="hold out the last N training examples and test on them, to choose settings by")
     parser.add_argument("--sample", type=whole(), metavar="N", help="only draw N examples, by the weights in --from; no training")
     parser.add_argument("--from", type=Path, dest="source", metavar="FOLDER", help="of a run that --sample draws from (default: --out)")
     args = parser.parse_args()
@@ -72,7 +74,7 @@ def parse():
         parser.error("argument --auxiliary: the discriminator is either shown the class or asked for it; leave out one of both")
     if args.packing > 1 and (args.conditional or args.auxiliary):
         parser.error("argument --packing: a pack has no class; leave out --conditional and --auxiliary")
-    if args.clip and args.loss != "wasserstein":
+    if args.clip is not None and args.loss != "wasserstein":
         parser.error("argument --clip: it is for --loss wasserstein")
     return args
 
@@ -83,6 +85,8 @@ def main():
         return draw_more(args)
     snn.manual_seed(args.seed)
     examples = data.load(args.data)
+    if args.validate:
+        examples = examples.hold_out(args.validate)
     choose_defaults(args, examples)
     classes = len(examples.labelled().classes) if args.conditional or args.auxiliary else 0
     look = examples_for(examples)
@@ -90,7 +94,7 @@ def main():
                 batch_norm=bool(args.channels), penalty=args.penalty, packing=args.packing, spectral=args.spectral_norm,
                 deviation=args.minibatch_deviation).to(args.device)
     x = look.encode(examples.train_x)
-    loader = data.DataLoader((x, examples.train_y) if classes else x, min(args.batch_size, len(x)), shuffle=True, drop_last=True)
+    loader = data.DataLoader((x, examples.train_y) if classes else x, args.batch_size, shuffle=True, drop_last=True)
     epochs = -(-args.steps // len(loader))
     to_tell, to_make = (optim.Adam(network.parameters(), args.lr, tuple(args.betas)) for network in (model.discriminator, model.generator))
     slower = [optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, epochs * len(loader)) for optimizer in (to_tell, to_make)]
@@ -109,7 +113,7 @@ def main():
             to_tell.zero_grad()
             loss.backward()
             to_tell.step()
-            if args.clip:
+            if args.clip is not None:
                 model.discriminator.clip_weights(args.clip)
             if (run.step + 1) % args.n_critic == 0:
                 loss = model.generator_loss(real, y)
@@ -132,11 +136,12 @@ def choose_defaults(args, examples):
     picture = len(examples.shape) == 3
     if args.channels and not picture:
         raise data.DataError(f"{args.data}: --channels is for pictures, these are rows of {examples.shape[0]} numbers; use --hidden")
-    for name, value in (PICTURES if picture and not args.hidden else ROWS).items():
+    for name, value in (PICTURES | {"channels": [] if args.hidden else PICTURES["channels"]} if picture else ROWS).items():
         if vars(args)[name] is None:
             setattr(args, name, value)
-    if args.batch_size % args.packing:
-        raise data.DataError(f"--batch-size {args.batch_size} does not make packs of {args.packing}")
+    args.batch_size = min(args.batch_size, len(examples.train_x)) // args.packing * args.packing
+    if not args.batch_size:
+        raise data.DataError(f"--packing {args.packing}: there are fewer examples in a batch")
 
 
 def moment(run, steps, count):
@@ -176,8 +181,9 @@ def finish(args, run, examples, model, watch, film):
     if "frechet" in figures:
         figures["frechet_of_train"] = judge(examples, examples.train_x[:count])["frechet"]
     slope = f"penalty {args.penalty} of weight {args.penalty_weight:g}" if args.penalty != "none" else "no penalty"
-    run.result(**figures, protocol=f"{args.data}, {count} drawn, seed {args.seed}; {args.loss}, {slope}; layers "
-                                   f"{args.channels + args.hidden}, {args.latent} latents, batches of {args.batch_size}, {run.step} steps")
+    run.result(**figures, split=f"last {args.validate} of train" if args.validate else "test",
+               protocol=f"{args.data}, {count} drawn, seed {args.seed}; {args.loss}, {slope}; layers {args.channels + args.hidden}, "
+                        f"{args.latent} latents, batches of {args.batch_size}, {run.step} steps")
 
 
 def draw(run, examples, model, film):

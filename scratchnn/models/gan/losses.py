@@ -69,8 +69,9 @@ def _slope(critic, x):
 
 
 def _gradient(critic, x):
-    """(N, D): the gradient of each example's logit with respect to the example."""
-    return snn.grad(critic(x).sum(), [x], create_graph=True)[0].flatten(1)
+    """(M, D): the gradient of each of the M logits with respect to its example, or its pack of them."""
+    logits = critic(x)
+    return snn.grad(logits.sum(), [x], create_graph=True)[0].reshape(len(logits), -1)
 
 
 def feature_matching(real: Tensor, drawn: Tensor) -> Tensor:

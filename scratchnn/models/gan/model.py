@@ -158,7 +158,7 @@ class Discriminator(nn.Module):
         units = [found, *hidden]
         trunk = [*trunk, *mlp([*units, 1], leaky_relu)[:-1]]
         if deviation:                     # before a layer of its own, so that the logit need not grow with it
-            units.append((*channels, *hidden)[-1])
+            units.append((found, *channels, *hidden)[-1])
             trunk += [MinibatchDeviation(), *mlp([units[-2] + 1, units[-1], 1], leaky_relu)[:-1]]
         self.features, found = nn.Sequential(*trunk), units[-1]
         self.output = nn.Linear(found, 1)
