@@ -4,8 +4,9 @@ I. Goodfellow et al. 2014, "Generative adversarial nets". Pictures are made by c
 and rows of tables by linear layers.
 
     python examples/gan.py                                                digits of 8x8 pixels, part of this library
-    python examples/gan.py --data mnist --steps 30000                     DCGAN on MNIST
-    python examples/gan.py --data grid                                    25 Gaussians, a test of whether all modes are found; or ring
+    python examples/gan.py --data mnist --steps 6500                      DCGAN on MNIST
+    python examples/gan.py --data grid --hidden 128 128 128 128 --steps 16000     25 Gaussians: are all modes found?
+    python examples/gan.py --data ring --steps 12000                      8 Gaussians
     python examples/gan.py --data glyphs --conditional                    digits of a chosen kind
     python examples/gan.py --data csv:FILE                                a table: new rows
     python examples/gan.py --sample 1000 --from out/gan                   more of a model that was trained before
@@ -13,8 +14,9 @@ and rows of tables by linear layers.
 The loss, --loss, is the generator's and the discriminator's; --penalty holds the discriminator's slope down. Both learning rates fall to 0
 along a straight line, and examples are drawn by a moving average of the generator's weights. A game can go wrong: drawn examples that
 are all alike ("collapse") or a discriminator that is never wrong any more ("divergence") are reported with the step at which it began.
-In the folder of --out: weights and curves; of pictures samples, a film of what the same noise becomes in training and a walk through the
-latent space; of tables and points samples.csv.
+Expected on two cores: 25 modes and 97 % of good samples of grid, 8 and 98 % of ring, after three or four minutes (seeds 0 to 4, each in one
+thread). In the folder of --out: weights and curves; of pictures samples, a film of what the same noise becomes in training and a walk
+through the latent space; of tables and points samples.csv.
 """
 
 from pathlib import Path
@@ -35,7 +37,7 @@ DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "stacked-mnist", "cifar10"
 FRAMES = 40          # moments of a film
 LOOKS = 100          # how often what is drawn is looked at in training
 # What is not chosen on the command line, for pictures and for rows of numbers.
-PICTURES = {"channels": [32, 64], "hidden": [], "latent": 64, "batch_size": 64, "lr": 1e-3, "penalty": "none", "penalty_weight": 1.0}
+PICTURES = {"channels": [32, 64], "hidden": [], "latent": 64, "batch_size": 64, "lr": 1e-3, "penalty": "r1", "penalty_weight": 1.0}
 ROWS = {"channels": [], "hidden": [128, 128, 128], "latent": 2, "batch_size": 512, "lr": 3e-3, "penalty": "r1", "penalty_weight": 0.1}
 
 
@@ -49,7 +51,7 @@ def parse():
     parser.add_argument("--auxiliary", action="store_true", help="examples of chosen classes; the discriminator says the class")
     parser.add_argument("--loss", choices=(*LOSSES, "feature-matching"), default="non-saturating", help="(default: non-saturating)")
     parser.add_argument("--penalty", choices=PENALTIES, help="of the discriminator's slope: gradient is that of WGAN-GP, for --loss "
-                        "wasserstein (default: none; for rows r1)")
+                        "wasserstein (default: r1)")
     parser.add_argument("--penalty-weight", type=number(0), metavar="X", help="(default: 1; for rows 0.1)")
     parser.add_argument("--penalty-every", type=whole(), default=4, metavar="N",
                         help="steps from one penalty to the next, which weighs so much more (default: 4)")
