@@ -36,14 +36,16 @@ DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "stacked-mnist", "cifar10"
         "csv:", "npy:", "folder:")
 FRAMES = 40          # moments of a film
 LOOKS = 100          # how often what is drawn is looked at in training
-# What is not chosen on the command line, for pictures and for rows of numbers.
+# What is not chosen on the command line, for pictures, for rows of numbers and for those of tables, which have more columns.
 PICTURES = {"channels": [32, 64], "hidden": [], "latent": 64, "batch_size": 64, "lr": 1e-3, "penalty": "r1", "penalty_weight": 1.0}
 ROWS = {"channels": [], "hidden": [128, 128, 128], "latent": 2, "batch_size": 512, "lr": 3e-3, "penalty": "r1", "penalty_weight": 0.1}
+TABLES = ROWS | {"latent": 16}
 
 
 def parse():
     parser = arguments(__doc__, out="out/gan", data=DATA, steps=20_000, smoke={"steps": 60, "ema": 0.9})
-    parser.add_argument("--latent", type=whole(), metavar="N", help="numbers of noise an example is made of (default: 64; for rows 2)")
+    parser.add_argument("--latent", type=whole(), metavar="N",
+                        help="numbers of noise an example is made of (default: 64; for points 2, for tables 16)")
     parser.add_argument("--hidden", type=whole(), nargs="+", metavar="N", help="units of linear layers (default for rows: 128 128 128)")
     parser.add_argument("--channels", type=whole(), nargs="+", metavar="N",
                         help="of convolutions, the discriminator's; the generator has them in reverse (default for pictures: 32 64)")
@@ -138,7 +140,8 @@ def choose_defaults(args, examples):
     picture = len(examples.shape) == 3
     if args.channels and not picture:
         raise data.DataError(f"{args.data}: --channels is for pictures, these are rows of {examples.shape[0]} numbers; use --hidden")
-    for name, value in (PICTURES | {"channels": [] if args.hidden else PICTURES["channels"]} if picture else ROWS).items():
+    defaults = PICTURES | ({"channels": []} if args.hidden else {})
+    for name, value in (defaults if picture else TABLES if examples.table else ROWS).items():
         if vars(args)[name] is None:
             setattr(args, name, value)
     args.batch_size = min(args.batch_size, len(examples.train_x)) // args.packing * args.packing
