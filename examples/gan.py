@@ -43,8 +43,8 @@ TABLES = ROWS | {"latent": 16}
 
 def parse():
     parser = arguments(__doc__, out="out/gan", data=DATA, steps=20_000, smoke={"steps": 60, "ema": 0.9})
-    parser.add_argument("--latent", type=whole(), metavar="N", help="numbers of noise an example is made of (default: 64; for points 2, for "
-                        "tables 16)")
+    parser.add_argument("--latent", type=whole(), metavar="N", help="numbers of noise an example is made of (default: 64; for points 2, "
+                        "for tables 16)")
     parser.add_argument("--hidden", type=whole(), nargs="+", metavar="N", help="units of linear layers (default for rows: 128 128 128)")
     parser.add_argument("--channels", type=whole(), nargs="+", metavar="N",
                         help="of convolutions, the discriminator's; the generator has them in reverse (default for pictures: 32 64)")
