@@ -106,7 +106,7 @@ def test_points_of_a_chosen_class(tmp_path):
     rows = read(tmp_path / "more" / "samples.csv")
     assert list(rows[0]) == ["x1", "x2", "class"] and len(rows) == 1000
     kinds = sorted({row["class"] for row in rows})
-    upper, lower = (np.mean([float(row["x2"]) for row in rows if row["class"] == kind]) for kind in kinds)
+    lower, upper = (np.mean([float(row["x2"]) for row in rows if row["class"] == kind]) for kind in kinds)
     assert len(kinds) == 2 and upper > lower
 
 
