@@ -14,8 +14,8 @@ and rows of tables by linear layers.
 The loss, --loss, is the generator's and the discriminator's; --penalty holds the discriminator's slope down. Both learning rates fall to 0
 along a straight line, and examples are drawn by a moving average of the generator's weights. A game can go wrong: drawn examples that
 are all alike ("collapse") or a discriminator that is never wrong any more ("divergence") are reported with the step at which it began.
-Expected on two cores: 25 modes and 97 % of good samples of grid, 8 and 98 % of ring, after three or four minutes (seeds 0 to 4, each in one
-thread). In the folder of --out: weights and curves; of pictures samples, a film of what the same noise becomes in training and a walk
+Expected on two cores: 25 modes and 97 % of good samples of grid, 8 and 98 % of ring, after some minutes (seeds 0 to 4); a Frechet
+distance of 6.5 on MNIST by the second line (seed 0). In the folder of --out: weights and curves; of pictures samples, a film of what the same noise becomes in training and a walk
 through the latent space; of tables and points samples.csv.
 """
 

@@ -80,15 +80,16 @@ def save_model(path: str | Path, kind: str, model: Module, about: Mapping[str, A
     save_weights(path, model.state_dict(), {kind: json.dumps(about)})
 
 
-def load_model(path: str | Path, kind: str, build: Callable[[dict[str, Any]], Module]) -> tuple[Module, dict[str, Any]]:
-    """(the model, what was written about it) of a file that `save_model` wrote under the same kind; `build` makes a model of the latter.
-    Raises CheckpointError, FileNotFoundError."""
+def load_model(path: str | Path, kind: str, build: Callable[[dict[str, Any]], Module],
+               result: Callable[[Module, dict[str, Any]], Any]) -> Any:
+    """What `result` makes of the model and of what was written about it, in a file that `save_model` wrote under the same kind; `build`
+    makes a model of the latter, which gets the weights. Raises CheckpointError, FileNotFoundError."""
     weights, metadata = load_weights(path), load_metadata(path)
     try:
         about = json.loads(metadata[kind])
         model = build(about)
         model.load_state_dict(weights)
-        return model, about
+        return result(model, about)
     except KeyError:
         raise CheckpointError(f"{path}: weights, but without the description of a {kind} that was saved here") from None
     except (AttributeError, TypeError, ValueError, RuntimeError) as fault:

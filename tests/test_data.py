@@ -66,6 +66,18 @@ def test_idx_sets(idx_folder):
 
 
 @OTHER
+@pytest.mark.parametrize("idx_folder", ["mnist"], indirect=True)
+def test_stacked_digits(idx_folder):
+    digits, stacked = data.load("mnist"), data.load("stacked-mnist")
+    assert stacked.train_x.shape == (26_000, 3, 28, 28) and stacked.test_x.shape == (10_000, 3, 28, 28) and stacked.classes[42] == "042"
+    for x, y, single, labels in ((stacked.train_x, stacked.train_y, digits.train_x, digits.train_y),
+                                 (stacked.test_x, stacked.test_y, digits.test_x, digits.test_y)):
+        number = {picture.tobytes(): int(label) for picture, label in zip(single, labels, strict=True)}
+        assert all(y[i] == int("".join(str(number[channel.tobytes()]) for channel in x[i])) for i in range(500))
+    np.testing.assert_array_equal(stacked.test_x, data.load("stacked-mnist").test_x)
+
+
+@OTHER
 @pytest.mark.parametrize(("labels", "fault"), [(np.zeros(29, np.uint8), "29 labels for 30 images"),
                                                (np.full(30, 10, np.uint8), "label 10 found")])
 def test_idx_labels_must_fit(idx_folder, labels, fault):

@@ -339,7 +339,7 @@ def test_an_archive_is_unpacked_and_deleted(server, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("content", "fault"), [
     (tar_gz("top/a.bin"), "1 files match"), (tar_gz("top/a.bin", "top/b.bin")[:-30], "not a sound"), (b"text", "not a sound"),
-    (tar_gz("top/a.bin", "top/b.bin", "top/c.bin"), "3 files match")])
+    (tar_gz("top/a.bin", "top/b.bin", "top/c.bin"), "3 files match")], ids=["one match", "cut off", "text", "three matches"])
 def test_an_archive_of_the_user_that_is_another(server, tmp_path, content, fault):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "toy.tar.gz").write_bytes(content)

@@ -12,7 +12,6 @@ import numpy as np
 
 import scratchnn as snn
 from scratchnn import checkpoint, nn
-from scratchnn.checkpoint import CheckpointError
 from scratchnn.data import Augment, DataSet
 from scratchnn.models.squeezenet import SqueezeNet
 from scratchnn.random import Generator
@@ -152,11 +151,9 @@ def save_classifier(path: str | Path, model: MLP | ConvNet | SqueezeNet, example
 
 def load_classifier(path: str | Path) -> SavedClassifier:
     """What `save_classifier` wrote. Raises CheckpointError, FileNotFoundError."""
-    model, about = checkpoint.load_model(path, "classifier", lambda about: KINDS[about["kind"]](**about["options"]))
-    try:
-        return SavedClassifier(model, [str(name) for name in about["classes"]], tuple(about["shape"]), float(about["border"]))
-    except (KeyError, TypeError, ValueError) as fault:
-        raise CheckpointError(f"{path}: its description makes no sense: {fault!r}") from None
+    return checkpoint.load_model(path, "classifier", lambda about: KINDS[about["kind"]](**about["options"]), lambda model, about:
+                                 SavedClassifier(model, [str(name) for name in about["classes"]], tuple(about["shape"]),
+                                                 float(about["border"])))
 
 
 def like_learnt(x: np.ndarray, border: float) -> np.ndarray:

@@ -197,4 +197,5 @@ def save_vaegan(path: str | Path, model: VAEGAN) -> None:
 
 def load_vaegan(path: str | Path) -> VAEGAN:
     """What `save_vaegan` wrote. Raises CheckpointError, FileNotFoundError."""
-    return checkpoint.load_model(path, "vaegan", lambda about: VAEGAN(KINDS[about["kind"]](**about["examples"]), **about["options"]))[0]
+    return checkpoint.load_model(path, "vaegan", lambda about: VAEGAN(KINDS[about["kind"]](**about["examples"]), **about["options"]),
+                                 lambda model, about: model)

@@ -225,5 +225,5 @@ def save_gan(path: str | Path, model: GAN, examples: DataSet) -> None:
 
 def load_gan(path: str | Path) -> SavedGAN:
     """What `save_gan` wrote. Raises CheckpointError, FileNotFoundError."""
-    model, about = checkpoint.load_model(path, "gan", lambda about: GAN(KINDS[about["kind"]](**about["examples"]), **about["options"]))
-    return SavedGAN(model, about["classes"], about["target"])
+    return checkpoint.load_model(path, "gan", lambda about: GAN(KINDS[about["kind"]](**about["examples"]), **about["options"]),
+                                 lambda model, about: SavedGAN(model, dict(about["classes"]), str(about["target"])))

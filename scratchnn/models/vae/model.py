@@ -223,5 +223,5 @@ def save_vae(path: str | Path, model: VAE, examples: DataSet) -> None:
 
 def load_vae(path: str | Path) -> SavedVAE:
     """What `save_vae` wrote. Raises CheckpointError, FileNotFoundError."""
-    model, about = checkpoint.load_model(path, "vae", lambda about: VAE(KINDS[about["kind"]](**about["likelihood"]), **about["options"]))
-    return SavedVAE(model, about["classes"], about["target"])
+    return checkpoint.load_model(path, "vae", lambda about: VAE(KINDS[about["kind"]](**about["likelihood"]), **about["options"]),
+                                 lambda model, about: SavedVAE(model, dict(about["classes"]), str(about["target"])))
