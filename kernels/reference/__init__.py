@@ -69,6 +69,7 @@ from kernels.reference.embedding import gather_rows, scatter_add_rows
 from kernels.reference.loss import (
     binary_cross_entropy_with_logits_rows,
     binary_cross_entropy_with_logits_rows_backward,
+    binary_cross_entropy_with_logits_total,
     cross_entropy,
     cross_entropy_backward,
 )
@@ -81,7 +82,6 @@ from kernels.reference.rbm import rbm_blocks, rbm_inputs, rbm_probabilities, rbm
 from kernels.reference.reduce import (
     argmax,
     argmin,
-    binary_cross_entropy_with_logits_total,
     cumsum,
     gaussian_kl_total,
     logsumexp,

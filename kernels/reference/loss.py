@@ -3,7 +3,7 @@
 import numpy as np
 
 from kernels.reference.elementwise import binary_cross_entropy_with_logits, sigmoid
-from kernels.reference.reduce import logsumexp
+from kernels.reference.reduce import logsumexp, sum
 
 
 def _prepared(x, target, weight, ignore_index):
@@ -42,6 +42,11 @@ def cross_entropy_backward(g, x, lse, target, weight=None, ignore_index=-100, la
     if label_smoothing:
         dx = dx + label_smoothing / x.shape[1] * (np.sum(w) * p - w)
     return np.where(keep[:, None], g[:, None] * dx, 0).astype(x.dtype)
+
+
+def binary_cross_entropy_with_logits_total(x, target):
+    """Sum of all losses."""
+    return sum(binary_cross_entropy_with_logits(x, target))
 
 
 def binary_cross_entropy_with_logits_rows(x, target):

@@ -74,11 +74,6 @@ def cumsum(x, dim):
     return _rounded(np.cumsum(x, axis=dim, dtype=_wide(x)), x)
 
 
-def binary_cross_entropy_with_logits_total(x, target):
-    """Sum of all losses."""
-    return sum(elementwise.binary_cross_entropy_with_logits(x, target))
-
-
 def gaussian_kl_total(mean, logvar):
     """Sum of all divergences."""
     return sum(elementwise.gaussian_kl(mean, logvar))
