@@ -53,7 +53,7 @@ def parse():
     parser.add_argument("--auxiliary", action="store_true", help="examples of chosen classes; the discriminator says the class")
     parser.add_argument("--loss", choices=(*LOSSES, "feature-matching"), default="non-saturating", help="(default: non-saturating)")
     parser.add_argument("--penalty", choices=PENALTIES, help="of the discriminator's slope: gradient is that of WGAN-GP, for --loss "
-                        "wasserstein (default: r1)")
+                        "wasserstein (default: r1, with --clip none)")
     parser.add_argument("--penalty-weight", type=number(0), metavar="X", help="(default: 1; for rows 0.1)")
     parser.add_argument("--penalty-every", type=whole(), default=4, metavar="N",
                         help="steps from one penalty to the next, which weighs so much more (default: 4)")
@@ -138,6 +138,8 @@ def main():
 def choose_defaults(args, examples):
     """What the command line leaves open, as fits the data."""
     picture = len(examples.shape) == 3
+    if args.clip is not None and args.penalty is None:
+        args.penalty = "none"                                                  # clipping already bounds the slope
     if args.channels and not picture:
         raise data.DataError(f"{args.data}: --channels is for pictures, these are rows of {examples.shape[0]} numbers; use --hidden")
     defaults = PICTURES | ({"channels": []} if args.hidden else {})

@@ -67,13 +67,11 @@ def parse():
     parser.add_argument("--lr", type=number(0), default=4e-3, metavar="X", help="learning rate at the start, falling to 0 as half a cosine "
                         "(default: 0.004)")
     parser.add_argument("--batch-size", type=whole(), metavar="N",
-                        help="examples in a step (default: 100; of few rows fewer, for 40 steps in "
-                        "an epoch)")
+                        help="examples in a step (default: 100; of few rows fewer, for 40 steps in an epoch)")
     parser.add_argument("--average", type=number(0, 1), default=0.2, metavar="P",
                         help="share of the training, at its end, of whose weights the mean is kept (default: 0.2; 0: the last weights)")
     parser.add_argument("--samples", type=whole(), default=1000, metavar="N",
-                        help="of importance sampling, for each test example (default: "
-                        "1000; papers take 5000)")
+                        help="of importance sampling, for each test example (default: 1000; papers take 5000)")
     parser.add_argument("--validate", type=whole(0), default=0, metavar="N",
                         help="hold out the last N training examples and test on them, to choose settings by")
     parser.add_argument("--sample", type=whole(), metavar="N", help="only draw N examples, by the weights in --from; no training")
@@ -139,7 +137,7 @@ def main():
                            generator=Generator(args.seed))
     run.result(**figures, **judge(examples, samples), split=f"last {args.validate} of train" if args.validate else "test",
                protocol=f"{args.data}, {type(likelihood).__name__}, grey values drawn anew in each epoch, of the test once, seed "
-                        f"{TEST_SEED}; {args.latent} latents, layers {args.channels or args.hidden}, k={args.k}, {args.epochs} epochs; "
+                        f"{TEST_SEED}; {args.latent} latents, layers {args.channels + args.hidden}, k={args.k}, {args.epochs} epochs; "
                         f"{args.samples} importance samples, seed {args.seed}")
 
 
