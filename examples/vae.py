@@ -47,8 +47,8 @@ def parse():
                        smoke={"epochs": 5, "hidden": [64], "latent": 8, "samples": 50})
     parser.add_argument("--latent", type=whole(), metavar="N",
                         help="dimensions of the latent space (default: 10, of fewer numbers as many)")
-    parser.add_argument("--hidden", type=whole(), nargs="+", metavar="N", help="units of layers (default: of pictures 200 200, otherwise "
-                        "128 128 128)")
+    parser.add_argument("--hidden", type=whole(), nargs="*", metavar="N", help="units of layers, none: only --channels (default: of "
+                        "pictures 200 200, otherwise 128 128 128)")
     parser.add_argument("--activation", choices=("Tanh", "ReLU", "SiLU"), help="of these layers (default: Tanh, as Burda et al., of "
                         "pictures without --channels; otherwise SiLU)")
     parser.add_argument("--channels", type=whole(), nargs="+", default=[], metavar="N",
