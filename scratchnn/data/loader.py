@@ -47,7 +47,7 @@ class DataLoader:
         self.num_workers, self.drop_last, self.transform = num_workers, drop_last, transform
         if drop_last and batch_size > self.rows:
             raise ValueError(f"DataLoader with drop_last has no batch: batch_size {batch_size} exceeds the {self.rows} rows")
-        self.seed = _draw_seed(*(generator or default_generator).take(1))
+        self.seed = draw_seed(*(generator or default_generator).take(1))
         self.epoch = self.position = 0
 
     def __len__(self) -> int:
@@ -80,24 +80,20 @@ class DataLoader:
 
     @cached_property
     def _content(self):
-        """What tells these arrays from others of their size: a checksum (0.05 s for the 188 MB of MNIST, taken once)."""
-        checksum = 0
-        for a in self.arrays:
-            checksum = zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8), zlib.crc32(f"{a.dtype} {a.shape}".encode(), checksum))
-        return checksum
+        return checksum(self.arrays)
 
     def _order(self):
         """Row numbers in the order of this epoch, (rows,) int64."""
         if not self.shuffle:
             return np.arange(self.rows)
-        return kernels.permutation(_draw_seed(self.seed, self.epoch << 32), 0, self.rows)
+        return kernels.permutation(draw_seed(self.seed, self.epoch << 32), 0, self.rows)
 
     def _batch(self, order, number):
         rows = order[number * self.batch_size:(number + 1) * self.batch_size]
         batch = [a[rows] for a in self.arrays]
         if self.transform is None:
             return batch
-        generator = Generator(_draw_seed(self.seed, (self.epoch << 32) + number + 1))
+        generator = Generator(draw_seed(self.seed, (self.epoch << 32) + number + 1))
         batch = self.transform(*batch, generator)
         return [batch] if self.single else batch
 
@@ -117,7 +113,15 @@ class DataLoader:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _draw_seed(seed, block):
+def checksum(arrays: Sequence[np.ndarray]) -> int:
+    """What tells arrays from others of their size (0.05 s for the 188 MB of MNIST)."""
+    total = 0
+    for a in arrays:
+        total = zlib.crc32(np.ascontiguousarray(a).reshape(-1).view(np.uint8), zlib.crc32(f"{a.dtype} {a.shape}".encode(), total))
+    return total
+
+
+def draw_seed(seed: int, block: int) -> int:
     """A seed of 63 bits for a purpose of its own: the first two words of Philox block `block` under `seed`."""
     low, high = (int(word) for word in kernels.words(seed, block, 2))
     return (high & 0x7FFFFFFF) << 32 | low

@@ -15,12 +15,16 @@ LARGEST = 1 << 28   # bytes; a text is held in memory several times over on its 
 
 @dataclass(frozen=True)
 class Text:
-    """A text in parts, in reading order: to learn from, to choose settings by (may be empty), to be judged by."""
+    """A text in parts, in reading order: to learn from, to choose settings by (may be empty), to be judged by.
+
+    spaced   whether spaces stand between all its words, punctuation included
+    """
 
     name: str
     train: str
     valid: str
     test: str
+    spaced: bool = False
 
     def __post_init__(self):
         if not self.train or not self.test:
@@ -35,7 +39,7 @@ def tinyshakespeare() -> Text:
 def ptb() -> Text:
     """The Penn Treebank in T. Mikolov's preparation (2010): 10,000 words with <unk> for the others, a sentence a line."""
     folder = fetch("ptb")
-    return Text("ptb", *(read_text(folder / f"ptb.{part}.txt") for part in ("train", "valid", "test")))
+    return Text("ptb", *(read_text(folder / f"ptb.{part}.txt") for part in ("train", "valid", "test")), spaced=True)
 
 
 def python_docs() -> Text:
