@@ -151,6 +151,7 @@ from scratchnn.ops.pool import (
     max_pool_backward,
     max_pool_values,
 )
+from scratchnn.ops.recurrent import gru, lstm, rnn
 from scratchnn.ops.reduce import (
     all,
     amax,
