@@ -27,6 +27,17 @@ CELLS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 STEPS = 256          # steps that are taken at once where no gradient is wanted
 
 
+class LockedDropout(nn.Module):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if not self.training or not self.p:
+            return x
+        return x * F.dropout(snn.ones(1, *x.shape[1:]), self.p)
+
+
 class LanguageModel(nn.Module):
     """Embedding, recurrent layers, and a linear layer that gives each token's logit.
 
@@ -44,7 +55,7 @@ class LanguageModel(nn.Module):
     def __init__(self, tokens: int, embedding: int = 64, hidden: int = 512, layers: int = 1, cell: str = "LSTM", dropout: float = 0.0,
                  weight_drop: float = 0.0, tied: bool = False):
         super().__init__()
-        if cell not in CELLS or tied and embedding != hidden:
+        if cell not in CELLS or (tied and embedding != hidden):
             raise ValueError(f"LanguageModel: cell is one of {', '.join(CELLS)}, and tied weights take as many numbers in the embedding as "
                              f"hidden units; got {cell}, {embedding} and {hidden}")
         self.options = {"tokens": tokens, "embedding": embedding, "hidden": hidden, "layers": layers, "cell": cell, "dropout": dropout,
@@ -53,7 +64,7 @@ class LanguageModel(nn.Module):
         sizes = [embedding, *[hidden] * (layers - 1)]
         self.layers = nn.ModuleList([nn.WeightDrop(CELLS[cell](size, hidden), weight_drop) if weight_drop else CELLS[cell](size, hidden)
                                      for size in sizes])
-        self.dropout = nn.LockedDropout(dropout)
+        self.dropout = LockedDropout(dropout)
         self.output = nn.Linear(hidden, tokens)
         if tied:
             self.output.weight = self.embedding.weight
