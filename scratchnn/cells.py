@@ -60,10 +60,8 @@ def write_page(path: str | Path, tokens: Sequence[str], activations: np.ndarray,
     """
     found = best_units(activations, features(tokens))
     units = list(dict.fromkeys([unit for unit, _ in found.values()] + np.argsort(-activations.std(0), kind="stable").tolist()))[:UNITS]
-    names = {unit: f"unit {unit}" for unit in units}
-    for name, (unit, correlation) in found.items():
-        if unit in names:
-            names[unit] += f": {name} ({correlation:+.2f})"
+    follows = {unit: [f"{name} ({r:+.2f})" for name, (best, r) in found.items() if best == unit] for unit in units}
+    names = {unit: ": ".join([f"unit {unit}", *filter(None, [", ".join(follows[unit])])]) for unit in units}
     values = np.clip(np.rint(activations[:, units] * 127), -127, 127).astype(np.int8)
     page = PAGE.replace("TITLE", html.escape(title)).replace("OPTIONS", "".join(
         f"<option>{html.escape(names[unit])}</option>" for unit in units)).replace(
