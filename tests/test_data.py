@@ -124,7 +124,7 @@ def test_texts(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(text.encode())
     play = data.load("tinyshakespeare")
     assert (len(play.train), play.valid, len(play.test)) == (171, "", 19) and (play.train + play.test).startswith("To be, or not")
-    assert data.load("ptb") == data.Text("ptb", " a b \n", " v \n", " t \n")
+    assert data.load("ptb") == data.Text("ptb", " a b \n", " v \n", " t \n", spaced=True)
     docs = data.load("python-docs")
     assert len(docs.train) > 300_000 and "for_stmt" in docs.train and docs.name.startswith("python-docs 3.")
     (tmp_path / "mine.txt").write_bytes("\ufeffGrüße\r\n!!!!".encode())
