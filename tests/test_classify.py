@@ -1,22 +1,18 @@
 """The classifier: its metrics, its pictures, and its example, left alone and killed."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from killing import killed
+from programs import ENVIRONMENT, ROOT, killed
 
 from scratchnn import checkpoint, data, metrics, nn, pictures
 from scratchnn.models.classifier import MLP, ConvNet, load_classifier, predict, save_classifier
 from scratchnn.run import EarlyStopping
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 STEPS = 6 * 23                                                                  # of --smoke
 PICTURES = ("curves.png", "confusion.png", "mistakes.png", "reasons.png", "filters.png")
 
@@ -112,7 +108,7 @@ def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
     expected = (smoke[0] / "weights.safetensors").read_bytes()
     command, stopped_at = example(tmp_path, "--save-every", "0", "--resume"), []
     for _ in range(4):
-        stopped_at.append(killed(command, tmp_path, ENVIRONMENT, after=max(stopped_at, default=0), within=0.03))
+        stopped_at.append(killed(command, tmp_path, after=max(stopped_at, default=0), within=0.03))
     run(command)
     assert 0 < stopped_at[0] < STEPS                                           # in the middle of the training
     assert (tmp_path / "weights.safetensors").read_bytes() == expected
@@ -189,7 +185,7 @@ def test_early_stopping_average_and_copies_go_on_where_they_were(tmp_path):
     best = int(np.argmin(errors))
     assert len(errors) == min(8, best + 2) and "test_error" in text                            # one epoch that was no better, or none
     command = example(tmp_path / "parts", *options, "--save-every", "0", "--resume")
-    killed(command, tmp_path / "parts", ENVIRONMENT, after=29)
+    killed(command, tmp_path / "parts", after=29)
     run(command)
     assert all((tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
                for name in ("weights.safetensors", "confusion.png"))

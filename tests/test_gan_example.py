@@ -1,44 +1,21 @@
 """The example of generative adversarial networks: on pictures, points and a table, left alone and killed."""
 
-import csv
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
-from killing import killed
+from programs import figures, flat, killed, read, run
 
 from scratchnn import checkpoint
 from scratchnn.models.gan import LOSSES
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 STEPS = 3 * 22                                                                  # of --smoke on digits
 PICTURES = ("samples.png", "walk.gif", "progress.gif", "curves.png")
 FEW = ("--steps", "6", "--batch-size", "32")
 
 
 def example(out, *options):
-    return [sys.executable, str(ROOT / "examples" / "gan.py"), "--smoke", "--out", str(out), *options]
-
-
-def run(command, code=0):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
-    assert done.returncode == code, done.stderr
-    return (done.stdout if code == 0 else done.stderr).splitlines()[-1]
-
-
-def figures(line):
-    assert line.startswith("result: ") and " seconds=" in line, line
-    return {name: float(value) for name, value in re.findall(r"(\w+)=(\S+)", line)}
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    return programs.smoke("gan", out, *options)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +33,7 @@ def test_smoke(smoke):
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
     command = example(tmp_path, "--save-every", "0", "--resume")
-    assert 0 < killed(command, tmp_path, ENVIRONMENT) < STEPS      # in the middle of the training
+    assert 0 < killed(command, tmp_path) < STEPS      # in the middle of the training
     run(command)
     for name in ("weights.safetensors", *PICTURES):
         assert (tmp_path / name).read_bytes() == (smoke / name).read_bytes(), name
@@ -64,15 +41,6 @@ def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
     assert {name.split(".")[0] for name in whole} == {"model", "average", "loader", "to_tell", "to_make", "tell_schedule", "make_schedule",
                                                       "watch", "film"}
     assert whole == continued
-
-
-def flat(state, place=""):
-    """Everything in a nested state by its place; numbers of arrays as their bytes."""
-    if isinstance(state, (dict, list, tuple)):
-        items = state.items() if isinstance(state, dict) else enumerate(state)
-        return {k: v for name, value in items for k, v in flat(value, f"{place}.{name}".strip(".")).items()}
-    array = getattr(state, "array", state)
-    return {place: array.tobytes() if isinstance(array, np.ndarray) else array}
 
 
 def test_more_samples_of_a_trained_model(smoke, tmp_path):

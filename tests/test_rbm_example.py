@@ -1,34 +1,23 @@
 """The example of restricted Boltzmann machines: on pictures, points and a table, left alone and killed."""
 
 import csv
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
-from killing import killed
+from programs import killed, read, run
 
 from scratchnn import data
 from scratchnn.models.rbm import RBM, Binary, Columns, Gaussian, Numbers, Softmax, visible_for
 from scratchnn.random import Generator
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 STEPS = 10 * 15                                                                 # of --smoke
 PICTURES = ("filters.png", "chains.png", "chains.gif", "fantasies.png", "completed.png", "curves.png")
 
 
 def example(out, *options):
-    return [sys.executable, str(ROOT / "examples" / "rbm.py"), "--smoke", "--out", str(out), *options]
-
-
-def run(command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    return programs.smoke("rbm", out, *options)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +42,7 @@ def test_pictures_that_move(smoke):
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
     command = example(tmp_path, "--save-every", "0", "--resume")
-    assert 0 < killed(command, tmp_path, ENVIRONMENT, within=0.3) < STEPS      # in the middle of the training
+    assert 0 < killed(command, tmp_path, within=0.3) < STEPS      # in the middle of the training
     assert run(command).split(" seconds")[0] == smoke[1].split(" seconds")[0]
     for name in ("weights.safetensors", *PICTURES):
         assert (tmp_path / name).read_bytes() == (smoke[0] / name).read_bytes(), name
@@ -98,11 +87,6 @@ def table(tmp_path_factory):
     return path
 
 
-def read(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_table_with_missing_cells(table, tmp_path):
     run(example(tmp_path, "--data", f"csv:{table}", "--epochs", "60", "--batch-size", "20", "--lr", "0.05", "0"))
     samples = read(tmp_path / "samples.csv")
@@ -138,9 +122,9 @@ def test_visible_units(table):
 
 
 def refused(out, *options):
-    done = subprocess.run(example(out, *options), capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
-    return done.stderr
+    line = run(example(out, *options), code=2)
+    assert line.startswith("error: ")
+    return line
 
 
 def test_mistakes_of_users_take_a_line(tmp_path):
@@ -160,6 +144,6 @@ def test_rows_of_zeros_and_ones(tmp_path):
     """Bernoulli units whose examples are no pictures end in tables."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", (rng.random((200, 6)) < rng.random((200, 1))).astype(np.float32))
-    subprocess.run(example(tmp_path / "out", "--data", f"npy:{tmp_path}/x.npy"), check=True, timeout=300, env=ENVIRONMENT)
+    run(example(tmp_path / "out", "--data", f"npy:{tmp_path}/x.npy"))
     rows = np.loadtxt(tmp_path / "out" / "samples.csv", delimiter=",", skiprows=1)
     assert rows.shape[1] == 6 and np.isin(rows, (0, 1)).all()

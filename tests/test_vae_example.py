@@ -1,31 +1,19 @@
 """The example of variational autoencoders: on pictures, points and a table, left alone and killed."""
 
-import csv
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
-from killing import killed
+from programs import killed, read, run
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 STEPS = 5 * 15                                                                  # of --smoke
 AVERAGE = ("--average", "0.9")                                                   # nearly from the beginning, so that a stop falls into it
 PICTURES = ("samples.png", "reconstructions.png", "interpolation.png", "traversal.png", "walk.gif", "progress.gif", "curves.png")
 
 
 def example(out, *options):
-    return [sys.executable, str(ROOT / "examples" / "vae.py"), "--smoke", "--out", str(out), *options]
-
-
-def run(command, code=0):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
-    assert done.returncode == code, done.stderr
-    return (done.stdout if code == 0 else done.stderr).splitlines()[-1]
+    return programs.smoke("vae", out, *options)
 
 
 def nll(line):
@@ -49,7 +37,7 @@ def test_smoke(smoke):
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
     command = example(tmp_path, *AVERAGE, "--save-every", "0", "--resume")
-    assert 0 < killed(command, tmp_path, ENVIRONMENT) < STEPS      # in the middle of the training
+    assert 0 < killed(command, tmp_path) < STEPS      # in the middle of the training
     assert run(command).split(" seconds")[0] == smoke[1].split(" seconds")[0]
     for name in ("weights.safetensors", *PICTURES):
         assert (tmp_path / name).read_bytes() == (smoke[0] / name).read_bytes(), name
@@ -119,11 +107,6 @@ def test_pictures_and_rows_of_arrays_on_condition_of_their_labels(tmp_path):
     assert {row["class"] for row in read(tmp_path / "more" / "samples.csv")} == {"odd", "even", "none"}
     with np.load(tmp_path / "more" / "samples.npz") as drawn:
         assert drawn["x"].shape == (20, 1, 8, 8) and set(drawn["y"]) == {"odd", "even", "none"}
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("options, message", [

@@ -1,36 +1,19 @@
 """The example of the VAE-GAN: on pictures, points and a table, left alone and killed."""
 
-import csv
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
-from killing import killed
+from programs import killed, read, run
 
 from scratchnn import checkpoint
 
-ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 STEPS = 3 * 22                                                                  # of --smoke
 PICTURES = ("samples.png", "reconstructions.png", "interpolation.png", "attributes.png", "walk.gif", "progress.gif", "curves.png")
 
 
 def example(out, *options, name="vae_gan"):
-    return [sys.executable, str(ROOT / "examples" / f"{name}.py"), "--smoke", "--out", str(out), *options]
-
-
-def run(command, code=0):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
-    assert done.returncode == code, done.stderr
-    return (done.stdout if code == 0 else done.stderr).splitlines()[-1]
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    return programs.smoke(name, out, *options)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +30,7 @@ def test_smoke(smoke):
 
 def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
     command = example(tmp_path, "--save-every", "0", "--resume")
-    assert 0 < killed(command, tmp_path, ENVIRONMENT) < STEPS      # in the middle of the training
+    assert 0 < killed(command, tmp_path) < STEPS      # in the middle of the training
     run(command)
     for name in ("weights.safetensors", *PICTURES):
         assert (tmp_path / name).read_bytes() == (smoke / name).read_bytes(), name
