@@ -51,3 +51,75 @@ class Distortion(NamedTuple):
 def spline_nodes(pixels, spacing):
     """Nodes of the cubic B-spline over so many pixels: four are around every pixel."""
     return int((pixels - 1) // spacing) + 4
+
+
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}      # blocks of H rows in the weights of a recurrent cell, in torch's order
+
+
+class TextModel(NamedTuple):
+    """A recurrent language model as its arrays, all float32 or all float64, V ids, E numbers in an embedding, H hidden units."""
+
+    cell: str                       # "lstm", "gru", "rnn_tanh" or "rnn_relu"; G of GATES
+    embedding: np.ndarray           # (V, E)
+    layers: list                    # for each weight_ih (G H, E or H), weight_hh (G H, H), bias_ih and bias_hh (G H,) or None
+    weight: np.ndarray              # (V, H), of the output; may be `embedding`
+    bias: np.ndarray | None         # (V,)
+
+
+def text_sizes(model):
+    """(V, E, H, G) of a TextModel; ValueError or TypeError that says what would fit if it is none."""
+    if model.cell not in GATES:
+        raise ValueError(f"generate_text: there is no cell {model.cell!r}; choose from {', '.join(GATES)}")
+    if not model.layers or model.embedding.ndim != 2 or not model.embedding.size or model.layers[0][1].ndim != 2:
+        raise ValueError("generate_text: a model needs an embedding (V, E), V and E at least 1, and at least one layer")
+    (V, E), H, G = model.embedding.shape, model.layers[0][1].shape[1], GATES[model.cell]
+    wanted = [("embedding", model.embedding, (V, E)), ("output weight", model.weight, (V, H)), ("output bias", model.bias, (V,))]
+    for i, arrays in enumerate(model.layers):
+        shapes = (G * H, H if i else E), (G * H, H), (G * H,), (G * H,)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        wanted += [(f"{name} of layer {i}", array, shape) for name, array, shape in zip(names, arrays, shapes, strict=True)]
+    for name, array, shape in wanted:
+        if array is None and "bias" in name:
+            continue
+        if array.shape != shape:
+            raise ValueError(f"generate_text: {name} must have shape {shape} where {V} ids, {E} numbers in an embedding and {H} hidden "
+                             f"units of cell {model.cell!r} meet, got {array.shape}")
+        if array.dtype != model.embedding.dtype or array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"generate_text: all arrays of a model must be float32 or all float64; the embedding is "
+                            f"{model.embedding.dtype}, {name} {array.dtype}")
+    return V, E, H, G
+
+
+def text_start(cell, layers, V, H, dtype, ids, states):
+    """(ids (N, P) as int64, the states as a list of fresh arrays (layers, N, H)): zeros if None; IndexError for an id that is none."""
+    if ids.ndim != 2 or not ids.size or ids.dtype.kind not in "iu":
+        raise ValueError(f"generate_text: ids must be whole numbers (N, P), N and P at least 1, got {ids.dtype} {ids.shape}")
+    outside = (ids < 0) | (ids >= V)
+    if outside.any():
+        n, t = (int(i[0]) for i in np.nonzero(outside))
+        raise IndexError(f"generate_text: id {ids[n, t]} at place {t} of sequence {n} is outside 0..{V - 1}")
+    shape, count = (layers, len(ids), H), 2 if cell == "lstm" else 1
+    states = [np.zeros(shape, dtype) for _ in range(count)] if states is None else list(states)
+    if [s.shape for s in states] != [shape] * count or any(s.dtype != dtype for s in states):
+        given = ", ".join(f"{s.dtype} {s.shape}" for s in states)
+        raise ValueError(f"generate_text: cell {cell!r} keeps {'h and c' if count == 2 else 'h alone'}, {dtype} {shape} "
+                         f"(layers, sequences, units), got {given}")
+    return ids.astype(np.int64), [np.array(s, order="C") for s in states]
+
+
+def text_choice(V, steps, temperature, top_k, top_p):
+    """(steps, temperature, k in 1..V, p) of a way to sample; ValueError for one that is none."""
+    if steps < 0:
+        raise ValueError(f"generate_text: steps must be at least 0, got {steps}")
+    if not 0 <= temperature < np.inf:
+        raise ValueError(f"generate_text: temperature must be a finite number of at least 0 (0 takes the most likely id), got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"generate_text: top_k must be at least 1, or None for all ids, got {top_k}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"generate_text: top_p must be above 0 and at most 1 (all ids), got {top_p}")
+    return int(steps), float(temperature), V if top_k is None else min(int(top_k), V), float(top_p)
+
+
+def raise_not_finite(step, sequence):
+    raise ValueError(f"generate_text: the logits of sequence {sequence} before sampled id {step} are not finite: nothing can be drawn "
+                     "from them; has the training diverged?")

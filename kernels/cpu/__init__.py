@@ -66,6 +66,7 @@ from kernels.cpu.elementwise import (
     where,
 )
 from kernels.cpu.embedding import gather_rows, scatter_add_rows
+from kernels.cpu.generate import generate_text, pack_text_model
 from kernels.cpu.loss import (
     binary_cross_entropy_with_logits_rows,
     binary_cross_entropy_with_logits_rows_backward,

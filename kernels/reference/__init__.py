@@ -66,6 +66,7 @@ from kernels.reference.elementwise import (
     where,
 )
 from kernels.reference.embedding import gather_rows, scatter_add_rows
+from kernels.reference.generate import generate_text, pack_text_model
 from kernels.reference.loss import (
     binary_cross_entropy_with_logits_rows,
     binary_cross_entropy_with_logits_rows_backward,
