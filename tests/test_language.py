@@ -50,7 +50,7 @@ def test_dropout_takes_the_same_units_in_all_steps():
     model = LanguageModel(9, 5, 64, 1, dropout=0.5)
     x = snn.from_numpy(IDS[:40].reshape(20, 2).copy())
     seen = {}
-    model.output.register_forward_hook(lambda module, args, result: seen.update(features=args[0].numpy().copy()))
+    model.output.register_forward_hook(lambda module, args, result: seen.update(features=args[0].detach().numpy().copy()))
     model(x)
     dropped = seen["features"] == 0
     assert (dropped == dropped[0]).all() and 0.3 < dropped.mean() < 0.7 and (dropped[0, 0] != dropped[0, 1]).any()
@@ -64,7 +64,7 @@ def test_what_is_written_is_what_the_model_finds_likely(model):
     drawn = np.concatenate(list(model.generate(IDS[:6], 40, temperature=0, at_once=7)))
     text = np.concatenate([IDS[:6], drawn])
     logits, _ = model(snn.from_numpy(text[:-1, None].copy()))
-    assert len(drawn) == 40 and np.array_equal(logits.numpy()[5:, 0].argmax(1), drawn)
+    assert len(drawn) == 40 and np.array_equal(logits.detach().numpy()[5:, 0].argmax(1), drawn)
 
 
 def test_the_same_seed_writes_the_same(model):
@@ -77,7 +77,7 @@ def test_activations_are_what_the_last_layer_says(model):
     said = model.activations(IDS[:30])
     assert said.shape == (30, 12) and np.abs(said).max() <= 1
     logits, _ = model(snn.from_numpy(IDS[:30, None].copy()))
-    assert np.allclose(model.output(snn.from_numpy(said)).numpy(), logits.numpy()[:, 0], atol=1e-5)
+    assert np.allclose(model.output(snn.from_numpy(said)).detach().numpy(), logits.detach().numpy()[:, 0], atol=1e-5)
 
 
 def test_saved_and_loaded(model, tmp_path):

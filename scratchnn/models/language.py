@@ -16,6 +16,7 @@ import numpy as np
 import kernels
 import scratchnn as snn
 import scratchnn.nn.functional as F
+from kernels.shapes import TextModel
 from scratchnn import checkpoint, nn
 from scratchnn.data.tokens import Vocabulary
 from scratchnn.models.classifier import evaluating
@@ -127,11 +128,11 @@ class LanguageModel(nn.Module):
             yield drawn[0]
             ids, steps = drawn[:, -1:], steps - count
 
-    def arrays(self) -> kernels.TextModel:
+    def arrays(self) -> TextModel:
         """The weights as `kernels.generate_text` takes them."""
         cell = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}[self.options["cell"]]
-        layers = [tuple(parameter.numpy() for parameter in layer.parameters()) for layer in self.layers]
-        return kernels.TextModel(cell, self.embedding.weight.numpy(), layers, self.output.weight.numpy(), self.output.bias.numpy())
+        layers = [tuple(parameter.array for parameter in layer.parameters()) for layer in self.layers]
+        return TextModel(cell, self.embedding.weight.array, layers, self.output.weight.array, self.output.bias.array)
 
 
 class Memory:
