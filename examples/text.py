@@ -27,7 +27,6 @@ from scratchnn.metrics.novelty import longest_copy
 from scratchnn.models.beam import beam_search
 from scratchnn.models.language import CELLS, LanguageModel, Memory, load_language_model, save_language_model
 from scratchnn.nn.utils import clip_grad_norm_
-from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
 from scratchnn.run import Run, start
@@ -39,7 +38,7 @@ SHOWN = 2000         # tokens on the page of cells, and of the sample
 
 def parse():
     parser = arguments(__doc__, out="out/text", data=DATA, epochs=10,
-                       smoke={"epochs": 1, "hidden": 48, "embedding": 16, "batch_size": 64, "length": 128, "ema": 0.9})
+                       smoke={"epochs": 1, "hidden": 48, "embedding": 16, "batch_size": 64, "length": 128})
     parser.add_argument("--level", choices=data.LEVELS, default="char", help="what a token is (default: char)")
     parser.add_argument("--min-count", type=whole(), default=1, metavar="N", help="tokens that occur less often become one (default: 1)")
     parser.add_argument("--cell", choices=tuple(CELLS), default="LSTM", help="(default: LSTM)")
@@ -57,8 +56,6 @@ def parse():
                         "when the validation text is read no better (default: cosine)")
     parser.add_argument("--weight-decay", type=number(0), default=0.0, metavar="X", help="(default: 0)")
     parser.add_argument("--clip", type=number(0), default=1.0, metavar="X", help="largest norm of all gradients (default: 1)")
-    parser.add_argument("--ema", type=number(0, 0.99999), default=0.998, metavar="D",
-                        help="what the average of the weights keeps of itself in each step (default: 0.998)")
     parser.add_argument("--validate", type=number(0, 0.5), default=0.05, metavar="P", help="share of the text to learn from that is held "
                         "out at its end, where the data have no part to choose by (default: 0.05; with 0 nothing is)")
     parser.add_argument("--no-test", action="store_true", help="judge by the validation text alone, to choose settings by")
@@ -90,8 +87,7 @@ def main():
     cosine = args.decay == "cosine"
     schedule = (optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(loader)) if cosine else
                 optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema))
-    run = Run(args, model=model, average=average, loader=loader, memory=memory, optimizer=optimizer, schedule=schedule)
+    run = Run(args, model=model, loader=loader, memory=memory, optimizer=optimizer, schedule=schedule)
 
     for _ in run.epochs(args.epochs):
         if loader.position == 0:
@@ -105,16 +101,15 @@ def main():
             optimizer.step()
             if cosine:
                 schedule.step()
-            average.update_parameters(model)
             if run.step % 50 == 0:
                 run.log(train=loss)
         if len(valid):
-            nats = average.module.nats(valid, READERS)
+            nats = model.nats(valid, READERS)
             run.log(valid=nats)
             if not cosine:
                 schedule.step(nats)
 
-    finish(args, run, average.module, text, vocabulary, train, valid if args.no_test else test)
+    finish(args, run, model, text, vocabulary, train, valid if args.no_test else test)
 
 
 def read(args):
@@ -152,7 +147,7 @@ def finish(args, run, model, text, vocabulary, train, judged):
                protocol=f"{text.name}, {len(judged):,} {args.level}s read from beginning to end, {len(vocabulary)} in the vocabulary; "
                         f"{args.layers} layers of {args.hidden} {args.cell}, dropout {args.dropout:g}, weight drop {args.weight_drop:g}"
                         f"{', tied' if args.tied else ''}, {args.batch_size} x {args.length}, {args.epochs} epochs, Adam {args.lr:g}, "
-                        f"average {args.ema:g}; sample of {SHOWN} at temperature {args.temperature:g}")
+                        f"{args.decay}; sample of {SHOWN} at temperature {args.temperature:g}")
 
 
 def opening(vocabulary, text):
