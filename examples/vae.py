@@ -37,14 +37,12 @@ from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
 from scratchnn.run import Run, start
 
-DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "csv:", "npy:",
-        "folder:")
 TEST_SEED = 1        # grey test pictures are made black and white once, by this seed
 FRAMES = 40          # moments of a film
 
 
 def parse():
-    parser = arguments(__doc__, out="out/vae", data=DATA, epochs=100,
+    parser = arguments(__doc__, out="out/vae", data=drawn.DATA, epochs=100,
                        smoke={"epochs": 5, "hidden": [64], "latent": 8, "samples": 50})
     parser.add_argument("--latent", type=whole(), metavar="N",
                         help="dimensions of the latent space (default: 10, of fewer numbers as many)")
