@@ -31,15 +31,36 @@ def speed_table(groups):
 
 def result_table(results):
     """Markdown: the headline result of every system, the mean and the range where there are several seeds."""
-    lines = ["| result | metric | value | seeds | command |", "|---|---|---:|---|---|"]
+    lines = ["| result | figures | seeds | command |", "|---|---|---|---|"]
     for name, entries in results.items():
-        for metric in dict.fromkeys(e["metric"] for e in entries):
-            values = [e["value"] for e in entries if e["metric"] == metric]
-            mean = sum(values) / len(values)
-            spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
-            entry = next(e for e in entries if e["metric"] == metric)
-            seeds = ", ".join(str(e["seed"]) for e in entries if e["metric"] == metric)
-            lines.append(f"| {name} | {metric}, {entry['unit']} | {mean:.2f}{spread} | {seeds} | `{entry['command']}` |")
+        figures = "<br>".join(_figure(entries, metric) for metric in dict.fromkeys(e["metric"] for e in entries))
+        seeds = ", ".join(str(seed) for seed in dict.fromkeys(e["seed"] for e in entries))
+        lines.append(f"| {name} | {figures} | {seeds} | `{_short(entries[0]['command'])}` |")
+    return "\n".join(lines)
+
+
+def _figure(entries, metric):
+    """A metric of all seeds: "modes 8.00", or "nll 86.6 nats (86.1 to 87.0)"."""
+    values = [e["value"] for e in entries if e["metric"] == metric]
+    unit = next(e["unit"] for e in entries if e["metric"] == metric)
+    spread = f" ({min(values):.4g} to {max(values):.4g})" if len(values) > 1 else ""
+    return f"{metric.replace('_', ' ')} **{sum(values) / len(values):.4g}** {'' if unit == metric else unit}".rstrip() + spread
+
+
+def _short(command):
+    """A command without where it writes to."""
+    return re.sub(r" --(out|record|resume|save-every)( [^- ]\S*)?", "", command)
+
+
+def auc_table(results):
+    """Markdown: how well a classifier tells drawn rows from real ones, of the models VAE, GAN and VAE-GAN on the same data."""
+    models = {"vae": "VAE", "gan": "GAN", "vaegan": "VAE-GAN"}
+    found = {tuple(name.split("-", 1)): [e["value"] for e in entries if e["metric"] == "auc"] for name, entries in results.items()}
+    found = {key: values for key, values in found.items() if key[0] in models and values}
+    lines = [f"| data | {' | '.join(models.values())} |", "|---|" + "---:|" * len(models)]
+    for data in dict.fromkeys(data for _, data in found):
+        cells = [found.get((model, data)) for model in models]
+        lines.append(f"| {data} | " + " | ".join(f"{sum(v) / len(v):.3f}" if v else "" for v in cells) + " |")
     return "\n".join(lines)
 
 
@@ -70,7 +91,10 @@ def main():
     files = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     groups = [content for name, content in files.items() if name.startswith("speed-")]
     text = fill(README.read_text(), "speed", speed_table(groups))
-    text = fill(text, "results", result_table({name: content for name, content in files.items() if not name.startswith("speed-")}))
+    results = {name: content for name, content in files.items() if not name.startswith("speed-")}
+    told = {name: content for name, content in results.items() if any(entry["metric"] == "auc" for entry in content)}
+    text = fill(text, "results", result_table({name: content for name, content in results.items() if name not in told}))
+    text = fill(text, "told-apart", auc_table(told))
     README.write_text(text)
     if "speed-matmul" in files:
         roofline(files["speed-matmul"], RESULTS / "roofline.png")

@@ -32,8 +32,6 @@ from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
 from scratchnn.run import Run, start
 
-DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "stacked-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid",
-        "csv:", "npy:", "folder:")
 FRAMES = 40          # moments of a film
 LOOKS = 100          # how often what is drawn is looked at in training
 # What is not chosen on the command line, for pictures, for rows of numbers and for those of tables, which have more columns.
@@ -43,7 +41,7 @@ TABLES = ROWS | {"latent": 16}
 
 
 def parse():
-    parser = arguments(__doc__, out="out/gan", data=DATA, steps=20_000, smoke={"steps": 60, "ema": 0.9})
+    parser = arguments(__doc__, out="out/gan", data=drawn.DATA, steps=20_000, smoke={"steps": 60, "ema": 0.9})
     parser.add_argument("--latent", type=whole(), metavar="N",
                         help="numbers of noise an example is made of (default: 64; for points 2, for tables 16)")
     parser.add_argument("--hidden", type=whole(), nargs="+", metavar="N", help="units of linear layers (default for rows: 128 128 128)")

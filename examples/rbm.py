@@ -30,8 +30,8 @@ from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
 from scratchnn.run import Run, start
 
-DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "csv:", "npy:",
-        "folder:")
+DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "flats",
+        "csv:", "npy:", "folder:")
 TEST_SEED = 1        # grey test pictures are made black and white once, by this seed
 LATER = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)      # Gibbs steps after which chains are shown
 

@@ -6,7 +6,8 @@ Y. Burda, R. Grosse & R. Salakhutdinov, "Importance weighted autoencoders" (2016
 
     python examples/vae.py                                                        digits of 8x8 pixels, part of this library
     python examples/vae.py --data mnist --latent 50 --hidden 200 200 --k 1 --lr 0.002 --epochs 800 --samples 5000
-    python examples/vae.py --data glyphs --channels 32 64 --latent 2              convolutions, and a map of all that it can draw
+    python examples/vae.py --data mnist --channels 32 64 --latent 2               convolutions, and a map of all that it can draw
+    python examples/vae.py --data glyphs --channels 32 64 --latent 2 --conditional      a map of each digit
     python examples/vae.py --data moons                                           points, in half a minute
     python examples/vae.py --data csv:FILE                                        a table: new rows
     python examples/vae.py --data 'csv:FILE?target=COLUMN' --conditional          the same for each class in a column
@@ -36,14 +37,12 @@ from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
 from scratchnn.run import Run, start
 
-DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid", "csv:", "npy:",
-        "folder:")
 TEST_SEED = 1        # grey test pictures are made black and white once, by this seed
 FRAMES = 40          # moments of a film
 
 
 def parse():
-    parser = arguments(__doc__, out="out/vae", data=DATA, epochs=100,
+    parser = arguments(__doc__, out="out/vae", data=drawn.DATA, epochs=100,
                        smoke={"epochs": 5, "hidden": [64], "latent": 8, "samples": 50})
     parser.add_argument("--latent", type=whole(), metavar="N",
                         help="dimensions of the latent space (default: 10, of fewer numbers as many)")
@@ -201,21 +200,24 @@ def draw_pictures(run, model, examples, unseen, unseen_y):
     pictures.image_table(out / "reconstructions.png", np.stack(shown), ("example", "seen", "decoded"), title="Test examples, decoded")
     mean, _ = model.posterior(unseen[:1000], None if unseen_y is None else unseen_y[:1000])
     ends = interpolate(mean[:8], mean[1:9], 10)                                                   # (10, 8, L)
-    walk = generate(model, ends.swapaxes(0, 1), y)
+    label = None if y is None else y[0]
+    walk = generate(model, ends.swapaxes(0, 1), label)
     pictures.image_table(out / "interpolation.png", walk, title="From one test example to the next")
     order = np.argsort(-mean.var(0), kind="stable")[:10]
-    pictures.image_table(out / "traversal.png", generate(model, traverse(mean[0], order, np.linspace(-3, 3, 11)), y),
+    pictures.image_table(out / "traversal.png", generate(model, traverse(mean[0], order, np.linspace(-3, 3, 11)), label),
                          [f"z{i + 1}" for i in order], [f"{v:.1f}" for v in np.linspace(-3, 3, 11)], "One latent at a time")
-    pictures.animation(out / "walk.gif", generate(model, drawn.round_trip(model.latent, 32), y), 8)
+    pictures.animation(out / "walk.gif", generate(model, drawn.round_trip(model.latent, 32), label), 8)
     if model.latent == 2:
-        pictures.manifold(out / "manifold.png", lambda z: generate(model, z, y), title="All that two latents can draw")
+        for label, name in enumerate(examples.classes[:drawn.CLASSES]) if model.classes else [(None, "")]:
+            file = out / ("manifold.png" if label is None else f"manifold-{label}.png")
+            pictures.manifold(file, lambda z, label=label: generate(model, z, label), title=f"All that two latents can draw {name}".strip())
         pictures.scatter(out / "latents.png", {"posterior means of test examples": mean})
 
 
-def generate(model, z, y):
-    """Pictures (A, B, C, H, W) for latents (A, B, L); of a conditional model all of the first label."""
-    label = None if y is None else np.full(z.shape[0] * z.shape[1], y[0])
-    return model.generate(z.reshape(-1, model.latent), label).reshape(*z.shape[:2], *model.likelihood.shape)
+def generate(model, z, label):
+    """Pictures (A, B, C, H, W) for latents (A, B, L); of a conditional model all of one label."""
+    y = None if label is None else np.full(z.shape[0] * z.shape[1], label)
+    return model.generate(z.reshape(-1, model.latent), y).reshape(*z.shape[:2], *model.likelihood.shape)
 
 
 def draw_rows(out, model, examples, y):

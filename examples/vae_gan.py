@@ -33,8 +33,6 @@ from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
 from scratchnn.run import Run, start
 
-DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "stacked-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid",
-        "csv:", "npy:", "folder:")
 FRAMES = 40          # moments of a film
 R1_EVERY = 4         # steps from one penalty to the next, which weighs so much more
 SHOWN = 12           # examples in a row, and attributes, at most
@@ -44,7 +42,7 @@ ROWS = {"channels": [], "hidden": [128, 128, 128], "latent": 4, "batch_size": 12
 
 
 def parse():
-    parser = arguments(__doc__, out="out/vae_gan", data=DATA, epochs=200, smoke={"epochs": 3, "ema": 0.9})
+    parser = arguments(__doc__, out="out/vae_gan", data=drawn.DATA, epochs=200, smoke={"epochs": 3, "ema": 0.9})
     parser.add_argument("--latent", type=whole(), metavar="N", help="dimensions of the latent space (default: 20; for rows 4)")
     parser.add_argument("--hidden", type=whole(), nargs="+", metavar="N",
                         help="units of linear layers, the decoder's; the others have them in reverse (default for rows: 128 128 128)")

@@ -12,6 +12,9 @@ from scratchnn import data, pictures
 from scratchnn.models.vae import interpolate
 from scratchnn.random import Generator
 
+# What --data takes: whatever is no sequence.
+DATA = ("digits", "glyphs", "mnist", "fashion-mnist", "stacked-mnist", "cifar10", "cifar10-subset", "moons", "swiss-roll", "ring", "grid",
+        "flats", "csv:", "npy:", "folder:")
 CLASSES = 12         # of which pictures are shown, at most
 
 

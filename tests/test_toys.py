@@ -68,3 +68,18 @@ def test_the_swiss_roll_is_a_spiral():
         assert np.abs(difference).mean() < 10 * ROLL_SIGMA
         middle = np.pi * (2 + np.arange(3))
         assert (np.abs(t[:, None] - middle).argmin(1) == y).mean() > 0.9
+
+
+def test_a_table_whose_columns_depend_on_each_other():
+    flats, again = data.load("flats"), data.load("flats")
+    assert flats.train_x.tobytes() == again.train_x.tobytes() and len(flats.train_x) == 8_000 and len(flats.test_x) == 2_000
+    assert not flats.classes and flats.train_y is None
+    for x in (flats.train_x, flats.test_x):
+        cells = flats.table.inverse(x)
+        assert list(cells) == ["district", "rooms", "area", "year", "balcony", "rent"]
+        assert set(cells["rooms"]) == {1, 2, 3, 4, 5, 6, 7} and set(cells["balcony"]) == {"no", "yes"}
+        assert 0.08 < np.isnan(cells["rent"]).mean() < 0.12 and cells["area"].min() > 10 and (cells["area"] % 1 == 0).all()
+        assert np.corrcoef(cells["rooms"], cells["area"])[0, 1] > 0.8
+        rooms, year = ([cells[name][cells["district"] == kind].mean() for kind in ("centre", "hill")] for name in ("rooms", "year"))
+        assert rooms[0] + 2 < rooms[1] and year[0] + 10 < year[1]
+        assert cells["year"][cells["balcony"] == "no"].mean() + 50 < cells["year"][cells["balcony"] == "yes"].mean()

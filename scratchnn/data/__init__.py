@@ -19,5 +19,5 @@ __all__ = [
     "DRAWINGS", "FILES", "GRID_SIGMA", "LEVELS", "PHOTOGRAPHS", "RING_SIGMA", "SETS", "Augment", "DataError", "DataLoader", "DataSet",
     "DownloadError", "Table", "Text", "TextBatches", "Vocabulary", "array_file", "cifar10", "cifar10_subset", "csv_file", "digits",
     "fashion_mnist", "fetch", "glyphs", "grid", "grid_centres", "load", "mnist", "moons", "picture_folder", "ptb", "python_docs",
-    "read_picture", "read_pictures", "ring", "ring_centres", "swiss_roll", "text_file", "tinyshakespeare", "write_csv",
+    "read_picture", "read_pictures", "ring", "ring_centres", "stacked_mnist", "swiss_roll", "text_file", "tinyshakespeare", "write_csv",
 ]

@@ -15,12 +15,12 @@ from scratchnn.data.glyphs import glyphs
 from scratchnn.data.images import digits, fashion_mnist, mnist, stacked_mnist
 from scratchnn.data.table import csv_file
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
-from scratchnn.data.toys import grid, moons, ring, swiss_roll
+from scratchnn.data.toys import flats, grid, moons, ring, swiss_roll
 
 SETS: dict[str, Callable[[], Any]] = {
     "digits": digits, "glyphs": glyphs, "mnist": mnist, "fashion-mnist": fashion_mnist,
     "stacked-mnist": stacked_mnist, "cifar10": cifar10,
-    "cifar10-subset": cifar10_subset, "moons": moons, "swiss-roll": swiss_roll, "ring": ring, "grid": grid,
+    "cifar10-subset": cifar10_subset, "moons": moons, "swiss-roll": swiss_roll, "ring": ring, "grid": grid, "flats": flats,
     "tinyshakespeare": tinyshakespeare, "ptb": ptb, "python-docs": python_docs}
 
 
