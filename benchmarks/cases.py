@@ -311,6 +311,27 @@ def rbm_gibbs_100(m, nn, optim):
     return step
 
 
+def lstm_sample_200(m, nn, optim):
+    """200 characters of 65 from an LSTM of 512 units at temperature 0.8: torch's modules in its words, ours in one kernel."""
+    if m.__name__ == "scratchnn":
+        import kernels
+        from kernels.shapes import TextModel
+
+        shapes = (65, 64), (2048, 64), (2048, 512), (2048,), (2048,), (65, 512), (65,)
+        embedding, *layer, weight, bias = (((m.rand(*shape) * 2 - 1) / 512 ** 0.5).numpy() for shape in shapes)
+        model = TextModel("lstm", embedding, [layer], weight, bias)
+        return lambda: kernels.generate_text(model, np.zeros((1, 1), np.int64), None, 200, 0.8)
+    embed, rnn, out = nn.Embedding(65, 64), nn.LSTM(64, 512, batch_first=True), nn.Linear(512, 65)
+
+    def step():
+        with m.inference_mode():
+            state, x = None, m.zeros(1, 1, dtype=m.long)
+            for _ in range(200):
+                y, state = rnn(embed(x), state)
+                x = m.multinomial(nn.functional.softmax(out(y)[0] / 0.8, -1), 1)
+    return step
+
+
 def _conv_flops(*layers):
     """Forward pass and both gradients, the first layer's input gradient left out; layers (N, C, O, taps, positions)."""
     work = [2 * N * C * outputs * taps * positions for N, C, outputs, taps, positions in layers]
@@ -343,6 +364,7 @@ SYSTEMS = [
     ("vae_step", vae_step, _conv_flops((100, 784, 500, 1, 1), (100, 500, 40, 1, 1), (100, 20, 500, 1, 1), (100, 500, 784, 1, 1))),
     ("dcgan_step", dcgan_step, _dcgan_flops()),
     ("rbm_cd1_step", rbm_cd1_step, 5 * 2 * 100 * 784 * 500), ("rbm_gibbs_100", rbm_gibbs_100, 200 * 2 * 100 * 784 * 500),
+    ("lstm_sample_200", lstm_sample_200, 200 * 2 * (4 * 512 * (64 + 512) + 65 * 512)),
     ("dream_step", dream_step, 2 * 2 * 9 * (3 * 32 * 65536 + 32 * 32 * 65536 + 32 * 64 * 16384 + 64 * 64 * 16384 + 64 * 128 * 4096
                                             + 128 * 128 * 4096)),
     ("squeezenet", squeezenet, _squeezenet_flops())]

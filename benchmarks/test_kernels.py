@@ -11,8 +11,10 @@ import pytest
 import kernels
 from kernels import jit
 from kernels.cpu.conv import ladder as conv_ladder
+from kernels.cpu.generate import ladder as text_ladder
 from kernels.cpu.matmul import ladder
 from kernels.cpu.rbm import ladder as rbm_ladder
+from kernels.shapes import TextModel
 
 RUNGS = {"naive": ladder.naive, "by_rows": ladder.by_rows, "blocked": ladder.blocked, "four_steps": ladder.four_steps,
          "packed": lambda a, b, c: kernels.matmul(a, b, out=c)}
@@ -24,6 +26,10 @@ RBM_RUNGS = {"naive": lambda v, w, b, u: rbm_ladder.naive(v, w, b, u, np.empty_l
              "product_and_draw": lambda v, w, b, u: rbm_ladder.product_and_draw(v, w, b, *SEED),
              "fused": lambda v, w, b, u: rbm_ladder.fused(v, w, b, *SEED),
              "tables": lambda v, w, b, u: kernels.rbm_sample(v, w, b, *SEED)}
+
+TEXT_RUNGS = {"call_by_call": lambda model, steps: text_ladder.call_by_call(model, 0, steps, 0.8, *SEED),
+              "one_kernel": lambda model, steps: text_ladder.one_kernel(model, 0, steps, 0.8, *SEED),
+              "on_all_cores": lambda model, steps: kernels.generate_text(model, np.zeros((1, 1), int), None, steps, 0.8, None, 1.0, *SEED)[0][0]}
 
 
 @pytest.fixture
@@ -91,3 +97,15 @@ def test_half_step(benchmark, one_thread, rung):
     benchmark(function, v, w, b, u)
     if benchmark.stats:
         benchmark.extra_info["GFLOP/s"] = round(2e-9 * 100 * 784 * 500 / benchmark.stats.stats.median, 1)
+
+
+@pytest.mark.parametrize("rung", TEXT_RUNGS)
+def test_text(benchmark, rung):
+    """200 characters of 65 from an LSTM of 512 units, on all cores."""
+    rng = np.random.default_rng(0)
+    shapes = (65, 64), (2048, 64), (2048, 512), (2048,), (2048,), (65, 512), (65,)
+    embedding, *layer, weight, bias = (rng.uniform(-0.04, 0.04, shape).astype(np.float32) for shape in shapes)
+    model, function = TextModel("lstm", embedding, [layer], weight, bias), TEXT_RUNGS[rung]
+    np.testing.assert_array_equal(function(model, 200), TEXT_RUNGS["one_kernel"](model, 200))
+    benchmark.group = "200 characters, LSTM 512"
+    benchmark(function, model, 200)

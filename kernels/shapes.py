@@ -112,7 +112,7 @@ def text_choice(V, steps, temperature, top_k, top_p):
     if steps < 0:
         raise ValueError(f"generate_text: steps must be at least 0, got {steps}")
     if not 0 <= temperature < np.inf:
-        raise ValueError(f"generate_text: temperature must be a finite number of at least 0 (0 takes the most likely id), got {temperature}")
+        raise ValueError(f"generate_text: temperature must be finite and at least 0 (0 takes the most likely id), got {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"generate_text: top_k must be at least 1, or None for all ids, got {top_k}")
     if not 0 < top_p <= 1:

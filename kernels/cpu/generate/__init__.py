@@ -19,7 +19,7 @@ class PackedText(NamedTuple):
     """A TextModel as `pack_text_model` lays it out: all numbers in one array, rows filled up with zeros to whole vectors."""
 
     numbers: np.ndarray
-    starts: np.ndarray                    # places of each layer's weight_ih, weight_hh, bias_ih, bias_hh; of embedding, weight, bias
+    starts: np.ndarray                    # places of each layer's four arrays, and of embedding, weight, bias: see steps.py
     cell: str
     layers: int
     sizes: tuple                          # V, E, H, G
@@ -46,7 +46,8 @@ def pack_text_model(model):
     dtype, gates = model.embedding.dtype, G * H
     arrays = []
     for i, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(model.layers):
-        arrays += [(weight_ih, gates, H if i else E), (weight_hh, gates, H), (bias_ih, 1, gates), (bias_hh, 1, gates)]
+        bias, own = _biases(model.cell, bias_ih, bias_hh, H)
+        arrays += [(weight_ih, gates, H if i else E), (weight_hh, gates, H), (bias, 1, gates), (own, 1, H)]
     arrays += [(model.embedding, V, E), (model.weight, V, H), (model.bias, 1, V)]
     places = np.cumsum([0] + [rows * _whole(columns, dtype) for _, rows, columns in arrays])
     numbers = _aligned(places[-1], dtype)
@@ -54,6 +55,14 @@ def pack_text_model(model):
         if array is not None:
             numbers[start:stop].reshape(rows, -1)[:, :columns] = array
     return PackedText(numbers, places[:-1].copy(), model.cell, len(model.layers), (V, E, H, G))
+
+
+def _biases(cell, bias_ih, bias_hh, H):
+    """(the sum of the two biases, None): but a GRU multiplies the new state's bias_hh by its reset gate, so it stands alone."""
+    if cell != "gru" or bias_hh is None:
+        return bias_ih if bias_hh is None else bias_hh if bias_ih is None else bias_ih + bias_hh, None
+    total = np.append(bias_hh[:2 * H], np.zeros(H, bias_hh.dtype))
+    return total if bias_ih is None else bias_ih + total, bias_hh[2 * H:]
 
 
 def generate_text(model, ids, states, steps, temperature=1.0, top_k=None, top_p=1.0, seed=0, offset=0):
@@ -85,7 +94,7 @@ def generate_text(model, ids, states, steps, temperature=1.0, top_k=None, top_p=
     drawn, log_probs = np.empty((N, steps), np.int64), np.empty((N, steps), dtype)
     sections = min(4, G + 1) if G > 1 else 1
     sizes = (CELLS.index(packed.cell), G, sections, layers, N, P, steps, V, E, K, H)
-    table = np.empty(min(V, N * (P + steps)) * G * H, dtype)
+    table = np.empty(min(V, N * (P + steps)) * G * H + _whole(1, dtype), dtype)             # vectors are read beyond its last number
     slots = np.append(np.full(V, -1), 0)
     few = choice[1] < V or choice[2] < 1
     bad = generate_kernel(w, packed.starts, sizes, ids.ravel(), h.ravel(), c, np.empty(N * sections * H, dtype), np.empty(N * V, dtype),

@@ -17,6 +17,7 @@ import numpy as np
 
 from kernels import scalar
 from kernels.cpu.generate.sampling import sample_task
+from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.dots import dot_product
 from kernels.jit import full_width, inner, jit, like, parallel_for
 
@@ -61,15 +62,11 @@ def bend_gru(z, at, H, h, ho, before, units):
 
 
 @inner
-def begin(z, zo, source, at, w, bias, cell, gates, H, j, units):
-    """The sums of some units before any product: what their input gives, and bias_hh; a GRU's last gate keeps the two apart."""
+def begin(z, zo, source, at, gates, H, j, units):
+    """The sums of some units before any product with other units: what `source` holds for them, of which a whole vector is read."""
     for g in range(gates):
-        for i in range(j, j + units):
-            other = w[np.uint64(bias + g * H + i)]
-            if cell == GRU and g == 2:
-                z[np.uint64(zo + 3 * H + i)] = other
-                other = like(other, 0)
-            z[np.uint64(zo + g * H + i)] = source[np.uint64(at + g * H + i)] + other
+        for i in range(g * H + j, g * H + j + units, simd.lanes(z)):
+            simd.copy_only(source, at + i, g * H + j + units - i, z, zo + i)
 
 
 @inner
@@ -77,31 +74,32 @@ def layer_task(chunk, layer, w, starts, embedding, cell, gates, sections, H, E, 
                embedding_places, places):
     """UNITS units of a layer, for all sequences.
 
-    starts[4 * layer:] are the places of its weight_ih, weight_hh, bias_ih, bias_hh in w; before and after those of its h then and now,
-    behind which the next layer's stand. Sequence n reads row rows[n] of `table`, which is yet to be made if fresh[n] is not negative:
-    from the embedding of that id.
+    starts[4 * layer:] are the places in w of its weight_ih, weight_hh, bias, and what a GRU adds to the units' own product for the new
+    state; before and after those of its h then and now, behind which the next layer's stand. Sequence n reads row rows[n] of `table`,
+    which is yet to be made if fresh[n] is not negative: from the embedding of that id.
     """
     j = chunk * UNITS
     units, s = min(UNITS, H - j), np.uint64(4 * layer)
-    weight_ih, weight_hh, bias_ih, bias_hh = starts[s], starts[s + np.uint64(1)], starts[s + np.uint64(2)], starts[s + np.uint64(3)]
+    weight_ih, weight_hh, bias, bias_own = starts[s], starts[s + np.uint64(1)], starts[s + np.uint64(2)], starts[s + np.uint64(3)]
     for n in range(N):
         zo = n * sections * H
+        if cell == GRU:
+            begin(z, zo + 3 * H, w, bias_own, 1, H, j, units)
         if layer > 0:
-            begin(z, zo, w, bias_ih, w, bias_hh, cell, gates, H, j, units)
+            begin(z, zo, w, bias, gates, H, j, units)
             continue
         row, number = rows[np.uint64(n)] * gates * H, fresh[np.uint64(n)]
         if number >= 0:
+            begin(table, row, w, bias, gates, H, j, units)
             for g in range(gates):
-                for i in range(g * H + j, g * H + j + units):
-                    table[np.uint64(row + i)] = w[np.uint64(bias_ih + i)]
-                add_products(w, weight_ih + (g * H + j) * E, E, embedding_places, units, w, embedding + number * E, table, row + g * H + j,
-                             0, 1)
-        begin(z, zo, table, row, w, bias_hh, cell, gates, H, j, units)
-    for g in range(gates):
-        to, r = g * H + j, (g * H + j) * K
-        if layer > 0:
-            add_products(w, weight_ih + r, K, places, units, h, after - N * K, z, to, sections * H, N)
-        add_products(w, weight_hh + r, K, places, units, h, before, z, to + H if cell == GRU and g == 2 else to, sections * H, N)
+                to = g * H + j
+                add_products(w, weight_ih + to * E, E, embedding_places, units, w, embedding + number * E, table, row + to, 0, 1)
+        begin(z, zo, table, row, gates, H, j, units)
+    for part in range(1 if layer == 0 else 2):                     # the units' own product, then that of the layer below
+        weight, source = (weight_hh, before) if part == 0 else (weight_ih, after - N * K)
+        for g in range(gates):
+            to = (g + 1 if cell == GRU and g == 2 and part == 0 else g) * H + j
+            add_products(w, weight + (g * H + j) * K, K, places, units, h, source, z, to, sections * H, N)
     for n in range(N):
         at, ho, old = n * sections * H + j, after + n * K + j, before + n * K + j
         if cell == LSTM:
