@@ -123,3 +123,18 @@ def text_choice(V, steps, temperature, top_k, top_p):
 def raise_not_finite(step, sequence):
     raise ValueError(f"generate_text: the logits of sequence {sequence} before sampled id {step} are not finite: nothing can be drawn "
                      "from them; has the training diverged?")
+
+
+def recurrent_shapes(name, gates, x, state, weight, bias, lengths):
+    """(T, B, H) of a recurrent network; ValueError with the rule if the shapes do not fit, TypeError if the dtypes differ."""
+    H, B = weight.shape[-1], x.shape[1] if x.ndim == 3 else 0
+    fits = x.ndim == 3 and x.shape[2] == gates * H and weight.shape == (gates * H, H) and all(s.shape == (B, H) for s in state)
+    if not fits or (bias is not None and bias.shape != (gates * H,)) or (lengths is not None and lengths.shape != (B,)):
+        more = "".join(f", {label} {a.shape}" for label, a in (("bias", bias), ("lengths", lengths)) if a is not None)
+        raise ValueError(f"{name}: input products {x.shape}, state {', '.join(str(s.shape) for s in state)}, weight {weight.shape}{more} "
+                         f"do not fit: they must be (T, B, {gates} H), (B, H), ({gates} H, H), bias ({gates} H,) and lengths (B,)")
+    dtypes = {a.dtype for a in (x, *state, weight, bias) if a is not None}
+    if len(dtypes) > 1 or x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: input products, state, weight and bias must all be float32 or all float64, got "
+                        f"{', '.join(sorted(map(str, dtypes)))}")
+    return x.shape[0], B, H

@@ -179,6 +179,24 @@ def rbm_arguments(rng, floats, N, D, x, g):
             "rbm_statistics": [(v, h, (g > 0).astype(x.dtype)[1 if N > 1 else 0:], h1[1 if N > 1 else 0:]) for v in (binary, real)]}
 
 
+def lstm_arguments(rng, floats, N, D, x, g):
+    """One unit and more than two panels hold, one sequence and more than a tile; lengths, both directions."""
+    found = {name: [] for name in ("lstm", "lstm_backward", "gru", "gru_backward", "rnn", "rnn_backward")}
+    few = min(N, 14)
+    for T, B, H, lengths, reverse in ((3, N, D, None, False), (4, few, 34, np.arange(few) % 4 + 1, True), (1, 3, D, None, True)):
+        h0, c0, gh, gc = floats(4, B, H)
+        way, out = (lengths, reverse), floats(T, B, H)
+        for name, G, nonlinearity in (("lstm", 4, ()), ("gru", 3, ()), ("rnn", 1, ("tanh",)), ("rnn", 1, ("relu",))):
+            x, weight, state = floats(T, B, G * H), floats(G * H, H) / np.sqrt(2 * H).astype(h0.dtype), (h0, c0)[:2 if G == 4 else 1]
+            biases = (None, floats(G * H)) if name == "gru" else ()
+            forward = [(x, *state, weight, *nonlinearity, *([bias] if biases else []), *way) for bias in biases or (None,)]
+            found[name] += forward
+            kept = getattr(reference, name)(*forward[-1])[1 + len(state) + (G == 4):]
+            found[f"{name}_backward"] += [(arrived, *last, *kept, weight, *nonlinearity, *way) for arrived, last in
+                                          ((out, (gh, gc)[:len(state)]), (out, (None,) * len(state)), (None, (gh, gc)[:len(state)]))]
+    return found
+
+
 def warp_arguments(rng, floats, N, D, x, g):
     pictures, near, far = floats(N, 2, D, 3), floats(N, 2, 3), 9 * floats(N, 2, 3)
     return {"warp": [(pictures, near), (pictures, near, floats(N, 2, D, 3)), (pictures, far, floats(N, 2, 4, 7), (4, 7))],
@@ -236,7 +254,8 @@ def generate_arguments(rng, floats, N, D, x, g):
 ARGUMENTS = {"reduce": reduce_arguments, "matmul": matmul_arguments, "softmax": softmax_arguments, "loss": loss_arguments, "norm":
              norm_arguments, "conv": conv_arguments, "batch_norm": batch_norm_arguments, "embedding": embedding_arguments, "random":
              random_arguments, "optimizer": optimizer_arguments, "warp": warp_arguments, "augment": augment_arguments, "pool":
-             pool_arguments, "resize": resize_arguments, "rbm": rbm_arguments, "generate": generate_arguments}
+             pool_arguments, "resize": resize_arguments, "rbm": rbm_arguments, "generate": generate_arguments,
+             "lstm": lstm_arguments}
 
 
 # ---- running and comparing ------------------------------------------------------------------------------------------

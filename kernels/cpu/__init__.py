@@ -74,6 +74,7 @@ from kernels.cpu.loss import (
     cross_entropy,
     cross_entropy_backward,
 )
+from kernels.cpu.lstm import gru, gru_backward, lstm, lstm_backward, rnn, rnn_backward
 from kernels.cpu.matmul import matmul, pack
 from kernels.cpu.norm import layer_norm, layer_norm_backward
 from kernels.cpu.optimizer import adagrad, adam, lerp, rmsprop, scale, sgd, squared_norms

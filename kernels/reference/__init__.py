@@ -74,6 +74,7 @@ from kernels.reference.loss import (
     cross_entropy,
     cross_entropy_backward,
 )
+from kernels.reference.lstm import gru, gru_backward, lstm, lstm_backward, rnn, rnn_backward
 from kernels.reference.matmul import matmul, pack
 from kernels.reference.norm import layer_norm, layer_norm_backward
 from kernels.reference.optimizer import adagrad, adam, lerp, rmsprop, scale, sgd, squared_norms

@@ -13,11 +13,12 @@ from scratchnn.data.sets import FILES, SETS, load
 from scratchnn.data.table import Table, csv_file, write_csv
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
 from scratchnn.data.tokens import LEVELS, TextBatches, Vocabulary
-from scratchnn.data.toys import GRID_SIGMA, RING_SIGMA, grid, grid_centres, moons, ring, ring_centres, swiss_roll
+from scratchnn.data.toys import GRID_SIGMA, RING_SIGMA, flats, grid, grid_centres, moons, ring, ring_centres, swiss_roll
 
 __all__ = [
     "DRAWINGS", "FILES", "GRID_SIGMA", "LEVELS", "PHOTOGRAPHS", "RING_SIGMA", "SETS", "Augment", "DataError", "DataLoader", "DataSet",
     "DownloadError", "Table", "Text", "TextBatches", "Vocabulary", "array_file", "cifar10", "cifar10_subset", "csv_file", "digits",
-    "fashion_mnist", "fetch", "glyphs", "grid", "grid_centres", "load", "mnist", "moons", "picture_folder", "ptb", "python_docs",
-    "read_picture", "read_pictures", "ring", "ring_centres", "stacked_mnist", "swiss_roll", "text_file", "tinyshakespeare", "write_csv",
+    "fashion_mnist", "fetch", "flats", "glyphs", "grid", "grid_centres", "load", "mnist", "moons", "picture_folder", "ptb",
+    "python_docs", "read_picture", "read_pictures", "ring", "ring_centres", "stacked_mnist", "swiss_roll", "text_file",
+    "tinyshakespeare", "write_csv",
 ]

@@ -108,7 +108,7 @@ class RNNBase(Module):
         return [s.unsqueeze(1) for s in given] if alone else given
 
     def _lengths(self, lengths, x, alone):
-        """The lengths as an array, checked."""
+        """The lengths as a Tensor, checked."""
         if lengths is None:
             return None
         found = np.asarray(lengths.array if isinstance(lengths, Tensor) else lengths)
@@ -116,7 +116,7 @@ class RNNBase(Module):
         if alone or found.shape != (B,) or found.dtype.kind not in "iu" or found.min() < 1 or found.max() > T:
             raise ValueError(f"{type(self).__name__}: lengths must be whole numbers in 1..{T}, one for each of {B} sequences of a batch, "
                              f"got {found.dtype} {found.shape}" + (f" from {found.min()} to {found.max()}" if found.size else ""))
-        return found.astype(np.int64)
+        return Tensor(found.astype(np.int64))
 
     def _weights(self, suffix):
         """weight_ih, weight_hh, bias_ih, bias_hh of one layer and direction."""

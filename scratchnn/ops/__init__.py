@@ -151,7 +151,17 @@ from scratchnn.ops.pool import (
     max_pool_backward,
     max_pool_values,
 )
-from scratchnn.ops.recurrent import gru, lstm, rnn
+from scratchnn.ops.recurrent import (
+    gru,
+    gru_backward,
+    gru_sequence,
+    lstm,
+    lstm_backward,
+    lstm_sequence,
+    rnn,
+    rnn_backward,
+    rnn_sequence,
+)
 from scratchnn.ops.reduce import (
     all,
     amax,
