@@ -24,7 +24,6 @@ import numpy as np
 import scratchnn as snn
 from scratchnn import cells, data, optim, pictures
 from scratchnn.metrics.novelty import longest_copy
-from scratchnn.models.beam import beam_search
 from scratchnn.models.language import CELLS, LanguageModel, Memory, load_language_model, save_language_model
 from scratchnn.nn.utils import clip_grad_norm_
 from scratchnn.options import arguments, number, whole
@@ -162,7 +161,7 @@ def write_more(args):
     prime, written = opening(vocabulary, args.prime), ""
     args.out.mkdir(parents=True, exist_ok=True)
     if args.beam:
-        parts = [beam_search(model, prime, args.beam, args.sample)]
+        parts = [model.most_likely(prime, args.sample, args.beam)]
     else:
         parts = model.generate(prime, args.sample, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
                                generator=Generator(args.seed), at_once=8)

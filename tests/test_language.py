@@ -73,6 +73,17 @@ def test_the_same_seed_writes_the_same(model):
     assert not np.array_equal(one, np.concatenate(list(model.generate(IDS[:3], 50, top_k=5, top_p=0.9, generator=Generator(5)))))
 
 
+def test_the_most_likely_text_is_found(model):
+    """Two tokens of nine, of which all 81 are tried."""
+    likely = model.most_likely(IDS[:4], 2, 9)
+    pairs = np.stack(np.meshgrid(np.arange(9), np.arange(9), indexing="ij"), -1).reshape(-1, 2)
+    text = np.concatenate([np.repeat(IDS[None, :4], 81, 0), pairs], 1).T
+    logits, _ = model(snn.from_numpy(text[:-1].copy()))
+    log_p = np.take_along_axis(snn.nn.functional.log_softmax(logits, -1).detach().numpy()[3:], text[4:, :, None], 2).sum((0, 2))
+    assert np.array_equal(likely, pairs[log_p.argmax()])
+    assert np.array_equal(model.most_likely(IDS[:1], 5, 1), np.concatenate(list(model.generate(IDS[:1], 5, temperature=0))))
+
+
 def test_activations_are_what_the_last_layer_says(model):
     said = model.activations(IDS[:30])
     assert said.shape == (30, 12) and np.abs(said).max() <= 1

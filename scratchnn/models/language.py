@@ -19,6 +19,7 @@ import scratchnn.nn.functional as F
 from kernels.shapes import TextModel
 from scratchnn import checkpoint, nn
 from scratchnn.data.tokens import Vocabulary
+from scratchnn.models.beam import beam_search
 from scratchnn.models.classifier import evaluating
 from scratchnn.nn import init
 from scratchnn.random import Generator, default_generator
@@ -127,6 +128,21 @@ class LanguageModel(nn.Module):
             drawn, _, states = kernels.generate_text(model, ids, states, count, temperature, top_k, top_p, *generator.take(count))
             yield drawn[0]
             ids, steps = drawn[:, -1:], steps - count
+
+    def most_likely(self, prime: np.ndarray, steps: int, beams: int) -> np.ndarray:
+        """The likeliest tokens (steps,) that were found to follow the tokens `prime` (P,), P at least 1, by a search that follows so many
+        at a time."""
+        zero = snn.zeros(1, 1, self.options["hidden"])
+        state = [(zero, zero) if self.options["cell"] == "LSTM" else zero for _ in self.layers]
+
+        def step(ids, state):
+            logits, after = self(Tensor(ids[None]), state)
+            return F.log_softmax(logits[0], 1).numpy(), after
+
+        with evaluating(self), snn.no_grad():
+            if len(prime) > 1:
+                _, state = self(Tensor(np.asarray(prime)[:-1, None]), state)
+            return beam_search(step, state, int(prime[-1]), beams, steps)[0][0]
 
     def arrays(self) -> TextModel:
         """The weights as `kernels.generate_text` takes them."""
