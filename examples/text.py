@@ -118,7 +118,7 @@ def read(args):
     if not valid:
         end = round(len(train) * (1 - args.validate))
         train, valid = train[:end], train[end:]
-    vocabulary = data.Vocabulary.of(train, args.level, args.min_count, text.spaced, valid + text.test)
+    vocabulary = data.Vocabulary.of(train, args.level, args.min_count, text.spaced, (valid, text.test))
     parts = [vocabulary.encode(part) for part in (train, valid, text.test)]
     for part, name, needed in zip(parts, ("to learn from", "to choose by", "to be judged by"), (2, 2 * READERS, 2), strict=True):
         if 0 < len(part) < needed or needed == 2 > len(part):

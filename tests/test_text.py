@@ -34,9 +34,9 @@ def test_words_and_signs_apart():
 def test_rare_and_unseen_tokens_are_one():
     words = data.Vocabulary.of("a a a b b c", "word", min_count=2)
     assert words.tokens == ["<unk>", "a", "b"] and words.encode("a c b d").tolist() == [1, 0, 2, 0]
-    characters = data.Vocabulary.of("abc", "char", whole="abd")
+    characters = data.Vocabulary.of("abc", "char", others=["ab", "d"])
     assert characters.decode(characters.encode("bad")) == "ba\N{REPLACEMENT CHARACTER}"
-    corpus = data.Vocabulary.of("a <unk> b", "word", spaced=True, whole="c")
+    corpus = data.Vocabulary.of("a <unk> b", "word", spaced=True, others=["c"])
     assert corpus.tokens.count("<unk>") == 1 and corpus.decode(corpus.encode("a c")) == "a <unk>"
     assert data.Vocabulary(**words.options()).index == words.index
 

@@ -58,15 +58,16 @@ class Vocabulary:
         self.unknown = self.index.get(UNKNOWN[level])
 
     @classmethod
-    def of(cls, text: str, level: str, min_count: int = 1, spaced: bool = False, whole: str = "") -> Vocabulary:
+    def of(cls, text: str, level: str, min_count: int = 1, spaced: bool = False,
+           others: Sequence[str] = ()) -> Vocabulary:
         """That of a text to learn from: tokens that occur at least `min_count` times, the most frequent first; characters in their own
-        order. If others are left, or occur in `whole`, one token stands for all of them."""
+        order. If some are left, or `others`, texts to be read by it, have more, one token stands for all of these."""
         counts = Counter(split(text, level, spaced))
         kept = [token for token, count in counts.most_common() if count >= min_count]
         if level == "char":
             kept.sort()
-        others = len(kept) < len(counts) or not set(split(whole, level, spaced)) <= counts.keys()
-        if others and UNKNOWN[level] not in kept:
+        more = len(kept) < len(counts) or any(not set(split(other, level, spaced)) <= counts.keys() for other in others)
+        if more and UNKNOWN[level] not in kept:
             kept.insert(0, UNKNOWN[level])
         return cls(kept, level, spaced)
 
