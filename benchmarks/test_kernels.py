@@ -29,7 +29,8 @@ RBM_RUNGS = {"naive": lambda v, w, b, u: rbm_ladder.naive(v, w, b, u, np.empty_l
 
 TEXT_RUNGS = {"call_by_call": lambda model, steps: text_ladder.call_by_call(model, 0, steps, 0.8, *SEED),
               "one_kernel": lambda model, steps: text_ladder.one_kernel(model, 0, steps, 0.8, *SEED),
-              "on_all_cores": lambda model, steps: kernels.generate_text(model, np.zeros((1, 1), int), None, steps, 0.8, None, 1.0, *SEED)[0][0]}
+              "on_all_cores": lambda model, steps: kernels.generate_text(model, np.zeros((1, 1), int), None, steps, 0.8, None, 1.0,
+                                                                         *SEED)[0][0]}
 
 
 @pytest.fixture

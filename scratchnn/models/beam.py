@@ -27,7 +27,8 @@ def beam_search(step: Callable[[np.ndarray, State], tuple[np.ndarray, State]], s
     for t in range(length):
         log_probs, state = step(ids, state)
         if log_probs.ndim != 2 or len(log_probs) != len(ids) or np.isnan(log_probs).any():
-            raise ValueError(f"beam_search: step must return log-probabilities ({len(ids)}, V) without NaN, got {log_probs.shape} for id {t}")
+            raise ValueError(f"beam_search: step must return log-probabilities ({len(ids)}, V) without NaN; for id {t} it gave shape "
+                             f"{log_probs.shape}")
         following = totals[:, None] + log_probs                                     # (N, V)
         best = np.argsort(-following, axis=None, kind="stable")[:beams]
         best = best[following.reshape(-1)[best] > -np.inf]

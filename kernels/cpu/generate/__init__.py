@@ -74,7 +74,7 @@ def generate_text(model, ids, states, steps, temperature=1.0, top_k=None, top_p=
                  states before the last drawn id was read: a call with that id alone as `ids` and offset + steps * N goes on exactly
     temperature  divides the logits; 0 takes the most likely id, the smallest of several
     top_k        draw among so many most likely ids alone (Fan et al. 2018), the smaller id first where two tie; None for all
-    top_p        and of these among the fewest whose share reaches top_p, the nucleus (Holtzman et al. 2020, section 3.1); 1 for all
+    top_p        and of these among the fewest whose share reaches top_p, the nucleus (Holtzman et al. 2020); 1 for all
 
     Sampled id s of sequence n takes the 53-bit uniform of block offset + s * N + n. Uses steps * N blocks. The log-probabilities are
     the model's own, without temperature and choice. Steps may be 0: the ids are fed, and the states returned.

@@ -3,8 +3,8 @@
 z = W_ih e[id] + b_ih + W_hh h + b_hh, of four gates i f g o;  c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
 id ~ softmax((W h + b) / temperature)
 
-`pytest benchmarks/test_kernels.py` times them beside the fast one, steps.py. All draw the same ids. Shares are those of the 28 us that
-two Zen 4 cores take to read the weights of 512 units from their cache once.
+`pytest benchmarks/test_kernels.py` times them beside the fast one, steps.py. All draw the same ids. Shares are what reading the weights
+of 512 units from the cache takes of a step's time, 28 us on two Zen 4 cores and 48 on one.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ from kernels.scalar import tanh as tangent
 
 
 def call_by_call(model, start, steps, temperature, seed, offset):
-    """A fast kernel for each product, gate and draw: what libraries of tensors do, a dozen calls a step."""
+    """A fast kernel for each product, gate and draw: what libraries of tensors do, a dozen calls a step. 26 % on two cores."""
     (weight_ih, weight_hh, bias_ih, bias_hh), = model.layers
     h = c = np.zeros((1, weight_hh.shape[1]), weight_hh.dtype)
     found, number = [], start
@@ -58,7 +58,8 @@ def _one_kernel(embedding, weight_ih, weight_hh, bias_ih, bias_hh, weight, bias,
 
 
 def one_kernel(model, start, steps, temperature, seed, offset):
-    """The same in one kernel, with plain loops on one core: nothing is allocated, and no call is paid for."""
+    """The same in one kernel, with plain loops: nothing is allocated, and no call is paid for. 88 % of what one core can do: from here on
+    only a second core helps, and not to read what need not be read. The next rung, steps.py, reaches 88 % of what both can."""
     found, numbers = np.empty(steps, np.int64), (np.uint64(seed), np.uint64(offset))
     _one_kernel(model.embedding, *model.layers[0], model.weight, model.bias, start, float(temperature), *numbers, found)
     return found
