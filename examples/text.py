@@ -45,8 +45,7 @@ def parse():
     parser.add_argument("--hidden", type=whole(), default=256, metavar="N", help="units of a layer (default: 256)")
     parser.add_argument("--layers", type=whole(), default=1, metavar="N", help="(default: 1)")
     parser.add_argument("--tied", action="store_true", help="the last layer's weights are the embedding, which takes --hidden numbers")
-    parser.add_argument("--dropout", type=number(0, 0.95), default=0.0, metavar="P", help="of what goes into and out of layers "
-                        "(default: 0)")
+    parser.add_argument("--dropout", type=number(0, 0.95), default=0.0, metavar="P", help="of what layers say (default: 0)")
     parser.add_argument("--weight-drop", type=number(0, 0.95), default=0.0, metavar="P", help="of the weights between steps (default: 0)")
     parser.add_argument("--batch-size", type=whole(), default=32, metavar="N", help="parts of the text that are read at once (default: 32)")
     parser.add_argument("--length", type=whole(), default=64, metavar="N", help="tokens in a batch, of each part (default: 64)")

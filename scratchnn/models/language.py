@@ -46,8 +46,8 @@ class LanguageModel(nn.Module):
     tokens        in the vocabulary, V
     embedding     numbers for a token; hidden   units of a layer;  layers   of them
     cell          of CELLS
-    dropout       of the embedding, between layers and of what the last one says; the same units in all steps (Gal & Ghahramani 2016,
-                  "A theoretically grounded application of dropout in recurrent neural networks")
+    dropout       of what layers say; the same units in all steps (Gal & Ghahramani 2016, "A theoretically grounded application of
+                  dropout in recurrent neural networks")
     weight_drop   of the weights between steps (Merity, Keskar & Socher 2018, "Regularizing and optimizing LSTM language models")
     tied          the last layer's weights are the embedding (Press & Wolf 2017, "Using the output embedding to improve language models")
 
@@ -76,7 +76,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, x: Tensor, state: Sequence | None = None) -> tuple[Tensor, list]:
         """Logits (T, B, V) of the tokens that follow x (T, B), and the state after them: that of each layer. Without one, it is 0."""
-        features, after = self.dropout(self.embedding(x)), []
+        features, after = self.embedding(x), []
         for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
             features, end = layer(features, before)
             features = self.dropout(features)
