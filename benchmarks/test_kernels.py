@@ -11,6 +11,7 @@ import pytest
 import kernels
 from kernels import jit
 from kernels.cpu.conv import ladder as conv_ladder
+from kernels.cpu.lstm import ladder as lstm_ladder
 from kernels.cpu.matmul import ladder
 from kernels.cpu.rbm import ladder as rbm_ladder
 
@@ -24,6 +25,8 @@ RBM_RUNGS = {"naive": lambda v, w, b, u: rbm_ladder.naive(v, w, b, u, np.empty_l
              "product_and_draw": lambda v, w, b, u: rbm_ladder.product_and_draw(v, w, b, *SEED),
              "fused": lambda v, w, b, u: rbm_ladder.fused(v, w, b, *SEED),
              "tables": lambda v, w, b, u: kernels.rbm_sample(v, w, b, *SEED)}
+
+LSTM_RUNGS = {name: getattr(lstm_ladder, name) for name in ("naive", "step_by_step", "inputs_at_once", "fused")}
 
 
 @pytest.fixture
@@ -91,3 +94,18 @@ def test_half_step(benchmark, one_thread, rung):
     benchmark(function, v, w, b, u)
     if benchmark.stats:
         benchmark.extra_info["GFLOP/s"] = round(2e-9 * 100 * 784 * 500 / benchmark.stats.stats.median, 1)
+
+
+@pytest.mark.parametrize("rung", LSTM_RUNGS)
+def test_lstm(benchmark, rung):
+    """64 steps of 64 sequences, 64 inputs, 512 units, on all cores."""
+    T, B, D, H = 64, 64, 64, 512
+    rng = np.random.default_rng(0)
+    x, h, c = (rng.standard_normal(shape).astype(np.float32) for shape in ((T, B, D), (B, H), (B, H)))
+    weights = [rng.uniform(-0.04, 0.04, shape).astype(np.float32) for shape in ((4 * H, D), (4 * H, H), 4 * H)]
+    function = LSTM_RUNGS[rung]
+    np.testing.assert_allclose(function(x, h, c, *weights), lstm_ladder.naive(x, h, c, *weights), rtol=1e-4, atol=1e-5)
+    benchmark.group = f"lstm {T} x {B} x {D}, {H} units"
+    benchmark(function, x, h, c, *weights)
+    if benchmark.stats:
+        benchmark.extra_info["GFLOP/s"] = round(2e-9 * T * B * 4 * H * (D + H) / benchmark.stats.stats.median, 1)
