@@ -332,6 +332,29 @@ def lstm_sample_200(m, nn, optim):
     return step
 
 
+
+
+def lstm_step(m, nn, optim, steps=64, batch=64, vocabulary=65, inputs=64, units=512, layers=1, sgd=False):
+    """A training step of a language model with an LSTM: of characters with Adam."""
+    embedding, lstm, out = nn.Embedding(vocabulary, inputs), nn.LSTM(inputs, units, layers), nn.Linear(units, vocabulary)
+    parameters = [*embedding.parameters(), *lstm.parameters(), *out.parameters()]
+    optimizer = optim.SGD(parameters, 1.0) if sgd else optim.Adam(parameters, 2e-3)
+    x, y = (m.randint(0, vocabulary, (steps, batch)) for _ in range(2))
+
+    def step():
+        optimizer.zero_grad()
+        logits = out(lstm(embedding(x))[0])
+        nn.functional.cross_entropy(logits.reshape(-1, vocabulary), y.reshape(-1)).backward()
+        nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+    return step
+
+
+def lstm2_step(m, nn, optim):
+    """The same of words: the small model of Zaremba et al. 2014, two layers of 200 units over 35 steps, with SGD."""
+    return lstm_step(m, nn, optim, 35, 32, 10_000, 200, 200, 2, True)
+
+
 def _conv_flops(*layers):
     """Forward pass and both gradients, the first layer's input gradient left out; layers (N, C, O, taps, positions)."""
     work = [2 * N * C * outputs * taps * positions for N, C, outputs, taps, positions in layers]
@@ -367,7 +390,9 @@ SYSTEMS = [
     ("lstm_sample_200", lstm_sample_200, 200 * 2 * (4 * 512 * (64 + 512) + 65 * 512)),
     ("dream_step", dream_step, 2 * 2 * 9 * (3 * 32 * 65536 + 32 * 32 * 65536 + 32 * 64 * 16384 + 64 * 64 * 16384 + 64 * 128 * 4096
                                             + 128 * 128 * 4096)),
-    ("squeezenet", squeezenet, _squeezenet_flops())]
+    ("squeezenet", squeezenet, _squeezenet_flops()),
+    ("lstm_step", lstm_step, 6 * 64 * 64 * (64 * 2048 + 512 * 2048 + 512 * 65)),
+    ("lstm2_step", lstm2_step, 6 * 35 * 32 * (4 * 200 * 800 + 200 * 10_000))]
 
 
 def _estimator(side):

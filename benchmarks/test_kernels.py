@@ -12,6 +12,7 @@ import kernels
 from kernels import jit
 from kernels.cpu.conv import ladder as conv_ladder
 from kernels.cpu.generate import ladder as text_ladder
+from kernels.cpu.lstm import ladder as lstm_ladder
 from kernels.cpu.matmul import ladder
 from kernels.cpu.rbm import ladder as rbm_ladder
 from kernels.shapes import TextModel
@@ -31,6 +32,7 @@ TEXT_RUNGS = {"call_by_call": lambda model, steps: text_ladder.call_by_call(mode
               "one_kernel": lambda model, steps: text_ladder.one_kernel(model, 0, steps, 0.8, *SEED),
               "on_all_cores": lambda model, steps: kernels.generate_text(model, np.zeros((1, 1), int), None, steps, 0.8, None, 1.0,
                                                                          *SEED)[0][0]}
+LSTM_RUNGS = {name: getattr(lstm_ladder, name) for name in ("naive", "step_by_step", "inputs_at_once", "fused")}
 
 
 @pytest.fixture
@@ -110,3 +112,18 @@ def test_text(benchmark, rung):
     np.testing.assert_array_equal(function(model, 200), TEXT_RUNGS["one_kernel"](model, 200))
     benchmark.group = "200 characters, LSTM 512"
     benchmark(function, model, 200)
+
+
+@pytest.mark.parametrize("rung", LSTM_RUNGS)
+def test_lstm(benchmark, rung):
+    """64 steps of 64 sequences, 64 inputs, 512 units, on all cores."""
+    T, B, D, H = 64, 64, 64, 512
+    rng = np.random.default_rng(0)
+    x, h, c = (rng.standard_normal(shape).astype(np.float32) for shape in ((T, B, D), (B, H), (B, H)))
+    weights = [rng.uniform(-0.04, 0.04, shape).astype(np.float32) for shape in ((4 * H, D), (4 * H, H), 4 * H)]
+    function = LSTM_RUNGS[rung]
+    np.testing.assert_allclose(function(x, h, c, *weights), lstm_ladder.naive(x, h, c, *weights), rtol=1e-4, atol=1e-5)
+    benchmark.group = f"lstm {T} x {B} x {D}, {H} units"
+    benchmark(function, x, h, c, *weights)
+    if benchmark.stats:
+        benchmark.extra_info["GFLOP/s"] = round(2e-9 * T * B * 4 * H * (D + H) / benchmark.stats.stats.median, 1)

@@ -22,22 +22,12 @@ from scratchnn.data.tokens import Vocabulary
 from scratchnn.models.beam import beam_search
 from scratchnn.models.classifier import evaluating
 from scratchnn.nn import init
+from scratchnn.nn.utils.parametrizations import weight_drop as dropped
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
 
 CELLS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 STEPS = 256          # steps that are taken at once where no gradient is wanted
-
-
-class LockedDropout(nn.Module):
-    def __init__(self, p):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x):
-        if not self.training or not self.p:
-            return x
-        return x * F.dropout(snn.ones(1, *x.shape[1:]), self.p)
 
 
 class LanguageModel(nn.Module):
@@ -64,9 +54,10 @@ class LanguageModel(nn.Module):
                         "weight_drop": weight_drop, "tied": tied}
         self.embedding = nn.Embedding(tokens, embedding)
         sizes = [embedding, *[hidden] * (layers - 1)]
-        self.layers = nn.ModuleList([nn.WeightDrop(CELLS[cell](size, hidden), weight_drop) if weight_drop else CELLS[cell](size, hidden)
-                                     for size in sizes])
-        self.dropout = LockedDropout(dropout)
+        self.layers = nn.ModuleList([CELLS[cell](size, hidden) for size in sizes])
+        for layer in self.layers if weight_drop else ():
+            dropped(layer, p=weight_drop)
+        self.dropout = nn.LockedDropout(dropout)
         self.output = nn.Linear(hidden, tokens)
         if tied:
             self.output.weight = self.embedding.weight
@@ -147,7 +138,9 @@ class LanguageModel(nn.Module):
     def arrays(self) -> TextModel:
         """The weights as `kernels.generate_text` takes them."""
         cell = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}[self.options["cell"]]
-        layers = [tuple(parameter.array for parameter in layer.parameters()) for layer in self.layers]
+        with evaluating(self):
+            layers = [[getattr(layer, name).array for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
+                      for layer in self.layers]
         return TextModel(cell, self.embedding.weight.array, layers, self.output.weight.array, self.output.bias.array)
 
 

@@ -17,7 +17,7 @@ from scratchnn.nn.activation import (
 )
 from scratchnn.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
 from scratchnn.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from scratchnn.nn.dropout import Dropout
+from scratchnn.nn.dropout import Dropout, LockedDropout
 from scratchnn.nn.embedding import Embedding
 from scratchnn.nn.flatten import Flatten, Unflatten
 from scratchnn.nn.linear import Identity, Linear
@@ -55,8 +55,8 @@ __all__ = [
     "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "ConstantPad1d", "ConstantPad2d", "Conv1d", "Conv2d", "ConvTranspose1d",
     "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "GRUCell", "GaussianNLLLoss", "GroupNorm", "Hardtanh",
     "HuberLoss", "Identity", "InstanceNorm1d", "InstanceNorm2d", "KLDivLoss", "L1Loss", "LSTMCell", "LayerNorm", "LeakyReLU", "Linear",
-    "LogSigmoid", "LogSoftmax", "MSELoss", "MaxPool1d", "MaxPool2d", "Module", "ModuleDict", "ModuleList", "NLLLoss", "Parameter",
-    "ParameterList", "RNNCell", "ReLU", "ReflectionPad1d", "ReflectionPad2d", "RemovableHandle", "ReplicationPad1d", "ReplicationPad2d",
-    "Sequential", "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "Unflatten", "Upsample", "ZeroPad1d", "ZeroPad2d",
-    "functional", "init", "utils",
+    "LockedDropout", "LogSigmoid", "LogSoftmax", "MSELoss", "MaxPool1d", "MaxPool2d", "Module", "ModuleDict", "ModuleList", "NLLLoss",
+    "Parameter", "ParameterList", "RNNCell", "ReLU", "ReflectionPad1d", "ReflectionPad2d", "RemovableHandle", "ReplicationPad1d",
+    "ReplicationPad2d", "Sequential", "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "Unflatten", "Upsample",
+    "ZeroPad1d", "ZeroPad2d", "functional", "init", "utils",
 ]

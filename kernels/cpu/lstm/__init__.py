@@ -44,7 +44,7 @@ def gru(x, h0, weight, bias=None, lengths=None, reverse=False):
     two are for the gradient. FLOPs: 6 T B H^2.
     """
     sizes = T, B, H = recurrent_shapes("gru", 3, x, (h0,), weight, bias, lengths)
-    gates, bias = _room((T, B, 4 * H), x.dtype, lengths), NOTHING[x.dtype] if bias is None else np.ascontiguousarray(bias)
+    gates, bias = _room((T, B, 4 * H), x.dtype, lengths), np.zeros(3 * H, x.dtype) if bias is None else bias
     return *_forward(GRU, x, h0, weight, bias, NOTHING[x.dtype], gates, lengths, sizes, reverse), gates
 
 

@@ -20,20 +20,20 @@ from kernels.cpu.lstm.cells import (
     GRU,
     KEPT,
     LSTM,
+    PLACES,
+    ROOM,
     SLOTS,
     SPAN,
-    add,
+    arrive,
     gru_gradient,
-    gru_step,
     load,
     lstm_gradient,
-    lstm_step,
     rnn_gradient,
-    rnn_step,
+    step,
     store,
 )
 from kernels.cpu.matmul import simd
-from kernels.cpu.matmul.packed import H2, KC, VECTORS, pack_a, pack_b, padded, panel_product
+from kernels.cpu.matmul.packed import H2, KC, VECTORS, block_start, pack_a, pack_b, padded, product, tile_height
 from kernels.jit import inner, jit, parallel_for
 
 
@@ -67,48 +67,61 @@ def pack_rows_task(chunk, weight, panels, K, N):
 
 
 @inner
+def add_product(packed, rows, K, panels, at, width, columns, c, co, ldc, nothing):
+    """`rows` rows by `columns` columns of C from co on += packed rows (rows, K) times the panel that begins at `at`."""
+    for block in range((K + KC - 1) // KC):
+        k0, i = block_start(block, K), 0
+        kb = block_start(block + 1, K) - k0
+        while i < rows:
+            height = tile_height(rows - i)
+            product(height, packed, k0 * padded(rows) + i * kb, panels, at + k0 * width, width, c, co + i * ldc, ldc, kb, rows - i, columns,
+                    True, nothing, 0, False)
+            i += height
+
+
+@inner
+def stay(part, values, before, after, H):
+    """The state of a sequence that has ended."""
+    size = SPAN * simd.lanes(part)
+    for u in range(0, H, size):
+        load(part, 0, values, before + u, H - u)
+        store(part, 0, values, after + u, H - u)
+
+
+@inner
 def forward_task(chunk, kind, x, panels, bias, states, cells, gates, lengths, T, B, H, reverse, parts):
     """Some sequences from the first step to the last."""
     first, stop = part_of_rows(chunk, parts, B)
-    G, kept, wide, span, blocks = GATES[kind], KEPT[kind], VECTORS * simd.lanes(x), SPAN * simd.lanes(x), (H + KC - 1) // KC
-    rows = stop - first
-    packed, part = np.empty(padded(rows) * H + 64, x.dtype), np.zeros(SLOTS * span, x.dtype)
-    sums, nothing = np.empty(rows * G * span, x.dtype), bias[:0]
-    for step in range(T):
-        t = T - 1 - step if reverse else step
+    G, room, wide, span = GATES[kind], ROOM[kind], VECTORS * simd.lanes(x), SPAN * simd.lanes(x)
+    rows, blocks = stop - first, (H + KC - 1) // KC
+    packed, part, sums = np.empty(padded(rows) * H + 64, x.dtype), np.zeros(SLOTS * span, x.dtype), np.zeros(rows * room * span, x.dtype)
+    for number in range(T):
+        t = T - 1 - number if reverse else number
         before, after = (t + reverse) * B, (t + 1 - reverse) * B
         pack_a(states, (before + first) * H, 0, H, packed, rows, H, 0, blocks)
         for u in range(0, H, span):
+            for r in range(rows):
+                for gate in range(G):
+                    if kind == GRU:
+                        load(sums, r * room + gate, bias, gate * H + u, H - u)
+                    else:
+                        load(sums, r * room + PLACES[gate], x, ((t * B + first + r) * G + gate) * H + u, H - u)
             for j in range(u, min(H, u + span), wide):
                 width = panel_width(H - j, x)
                 for gate in range(G):
-                    panel_product(packed, rows, panels, (j * G + gate * width) * H, 2, 0, nothing, width, sums, gate * span + j - u,
-                                  G * span, min(wide, H - j), H, 0, blocks, False, nothing, 0, False)
-            count = min(span, H - u)
-            for r in range(first, stop):
-                at, old, new = (t * B + r) * G * H + u, (before + r) * H + u, (after + r) * H + u
-                if t >= lengths[r]:
-                    load(part, 0, states, old, count)
-                    store(part, 0, states, new, count)
-                    if kind == LSTM:
-                        load(part, 0, cells, old, count)
-                        store(part, 0, cells, new, count)
-                    continue
-                for gate in range(G):
-                    load(part, gate, sums, ((r - first) * G + gate) * span, count)
-                if kind == GRU:
-                    for gate in range(3):
-                        load(part, 3 + gate, x, at + gate * H, count)
-                        if bias.size:
-                            add(part, gate, bias, gate * H + u, count)
-                    gru_step(part, states, old, new, gates, (t * B + r) * kept * H + u, H, count)
-                else:
-                    for gate in range(G):
-                        add(part, gate, x, at + gate * H, count)
-                    if kind == LSTM:
-                        lstm_step(part, cells, old, new, states, new, gates, (t * B + r) * kept * H + u, H, count)
-                    else:
-                        rnn_step(part, states, new, count, kind)
+                    slot = gate if kind == GRU else PLACES[gate]
+                    add_product(packed, rows, H, panels, (j * G + gate * width) * H, width, min(wide, H - j), sums, slot * span + j - u,
+                                room * span, bias[:0])
+            for r in range(rows):
+                if t < lengths[first + r]:
+                    at = t * B + first + r
+                    step(kind, sums, r * room, part, x, at * G * H + u, states, cells, (before + first + r) * H + u,
+                         (after + first + r) * H + u, gates, at * KEPT[kind] * H + u, H, min(span, H - u))
+        for r in range(first, stop):
+            if t >= lengths[r]:
+                stay(part, states, (before + r) * H, (after + r) * H, H)
+                if kind == LSTM:
+                    stay(part, cells, (before + r) * H, (after + r) * H, H)
 
 
 @jit
@@ -123,39 +136,40 @@ def forward_kernel(kind, x, weight, bias, states, cells, gates, lengths, T, B, H
 
 
 @inner
+def gradient_row(kind, part, g, states, cells, before, after, gates, dx, dp, dh, dc, at, r, H):
+    """Gradients of what entered the gates of sequence r at one step, whose number in (T, B) is `at`."""
+    kept, out = at * KEPT[kind] * H, at * GATES[kind] * H
+    for u in range(0, H, SPAN * simd.lanes(part)):
+        count = min(SPAN * simd.lanes(part), H - u)
+        arrive(part, g, at * H + u, dh, r * H + u, count)
+        if kind == LSTM:
+            lstm_gradient(part, cells, before + u, after + u, gates, kept + u, dc, r * H + u, dx, out + u, H, count)
+        elif kind == GRU:
+            gru_gradient(part, states, before + u, gates, kept + u, dh, r * H + u, dx, dp, out + u, H, count)
+        else:
+            rnn_gradient(part, states, after + u, dx, out + u, count, kind)
+    if kind != GRU:
+        dh[r * H:][:H] = 0
+
+
+@inner
 def backward_task(chunk, kind, g, states, cells, gates, panels, lengths, dx, dp, dh, dc, T, B, H, reverse, parts):
-    """Some sequences from the last step to the first: dx, dp; dh and dc hold the gradients of the state, of the last and then the first."""
+    """Some sequences from the last step to the first: dx, dp; dh and dc hold the gradients of the last state, in the end of the first."""
     first, stop = part_of_rows(chunk, parts, B)
-    G, kept, wide, span = GATES[kind], KEPT[kind], VECTORS * simd.lanes(g), SPAN * simd.lanes(g)
-    rows, K = stop - first, G * H
-    blocks = (K + KC - 1) // KC
-    packed, part, nothing = np.empty(padded(rows) * K + 64, g.dtype), np.zeros(SLOTS * span, g.dtype), g[:0]
-    for step in range(T):
-        t = step if reverse else T - 1 - step
+    rows, K, wide = stop - first, GATES[kind] * H, VECTORS * simd.lanes(g)
+    packed, part = np.empty(padded(rows) * K + 64, g.dtype), np.zeros(SLOTS * SPAN * simd.lanes(g), g.dtype)
+    for number in range(T):
+        t = number if reverse else T - 1 - number
         before, after = (t + reverse) * B, (t + 1 - reverse) * B
         for r in range(first, stop):
-            if t >= lengths[r]:
+            if t < lengths[r]:
+                gradient_row(kind, part, g, states, cells, (before + r) * H, (after + r) * H, gates, dx, dp, dh, dc, t * B + r, r, H)
+            else:
                 dx[(t * B + r) * K:][:K] = 0
-                if kind == GRU:
-                    dp[(t * B + r) * K:][:K] = 0
-                continue
-            for u in range(0, H, span):
-                count, old, new, at = min(span, H - u), (before + r) * H + u, (after + r) * H + u, (t * B + r) * kept * H + u
-                to = (t * B + r) * K + u
-                load(part, 4, dh, r * H + u, count)
-                add(part, 4, g, (t * B + r) * H + u, count)
-                if kind == LSTM:
-                    lstm_gradient(part, cells, old, new, gates, at, dc, r * H + u, dx, to, H, count)
-                elif kind == GRU:
-                    gru_gradient(part, states, old, gates, at, dh, r * H + u, dx, dp, to, H, count)
-                else:
-                    rnn_gradient(part, states, new, dx, to, count, kind)
-                if kind != GRU:
-                    dh[r * H + u:][:count] = 0
-        pack_a(dp, (t * B + first) * K, 0, K, packed, rows, K, 0, blocks)
+                dp[(t * B + r) * K:][:K] = 0
+        pack_a(dp, (t * B + first) * K, 0, K, packed, rows, K, 0, (K + KC - 1) // KC)
         for j in range(0, H, wide):
-            panel_product(packed, rows, panels, j * K, 2, 0, nothing, panel_width(H - j, g), dh, first * H + j, H, min(wide, H - j), K,
-                          0, blocks, True, nothing, 0, False)
+            add_product(packed, rows, K, panels, j * K, panel_width(H - j, g), min(wide, H - j), dh, first * H + j, H, g[:0])
 
 
 @jit

@@ -1,10 +1,11 @@
-"""Weights that are computed from others whenever they are asked for: spectral normalisation."""
+"""Weights that are computed from others whenever they are asked for: spectral normalisation, dropout of weights."""
 
 from __future__ import annotations
 
 from scratchnn import ops
 from scratchnn.grad_mode import no_grad
 from scratchnn.nn.container import ModuleDict, ModuleList
+from scratchnn.nn.dropout import Dropout
 from scratchnn.nn.module import Module
 from scratchnn.nn.parameter import Parameter
 from scratchnn.tensor import Tensor
@@ -102,4 +103,18 @@ def spectral_norm(module: Module, name: str = "weight", n_power_iterations: int 
     if dim is None:
         dim = int(any(kind.__name__.startswith("ConvTranspose") for kind in type(module).__mro__))
     _parametrize(module, name, _SpectralNorm(weight, n_power_iterations, dim, eps))
+    return module
+
+
+def weight_drop(module: Module, names: str | list[str] = "weight_hh_l0", p: float = 0.5) -> Module:
+    """Apply dropout to weights themselves, anew for every sequence: DropConnect on the recurrent weights of an LSTM (Merity et al. 2018,
+    "Regularizing and optimizing LSTM language models", section 2). Returns the module.
+
+    In evaluation the weights are what they are. In the state_dict each becomes parametrizations.<name>.original.
+    Raises ValueError if the module has no such parameter. torch has no such function.
+    """
+    for name in [names] if isinstance(names, str) else names:
+        if module._parameters.get(name) is None:
+            raise ValueError(f"weight_drop: {type(module).__name__} has no parameter {name!r}, only {list(module._parameters)}")
+        _parametrize(module, name, Dropout(p))
     return module
