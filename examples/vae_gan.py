@@ -50,8 +50,8 @@ def parse():
                         help="of convolutions, the encoder's and the discriminator's; the decoder has them in reverse (default for "
                         "pictures: 32 64)")
     parser.add_argument("--layer", type=whole(), metavar="N", help="of the discriminator, whose features are compared (default: the last)")
-    parser.add_argument("--gamma", type=number(0), metavar="X", help="weight of that comparison beside the game in what the decoder learns (default: "
-                        "of pictures 0.1, otherwise 1)")
+    parser.add_argument("--gamma", type=number(0), metavar="X",
+                        help="weight of that comparison beside the game in what the decoder learns (default: of pictures 0.1, otherwise 1)")
     parser.add_argument("--beta", type=number(0), metavar="X",
                         help="weight of the divergence from the prior in what the encoder learns (default: 1, as published)")
     parser.add_argument("--game", choices=GAMES, default="non-saturating", help="what the decoder plays for; minimax is as published "
