@@ -5,7 +5,7 @@ discriminator, which learns meanwhile to tell both apart: A. Larsen, S. Sonderby
 pixels using a learned similarity metric". Attributes become directions among the latents, which can be added to an example and taken away.
 
     python examples/vae_gan.py                                            digits of 8x8 pixels, part of this library
-    python examples/vae_gan.py --data mnist --epochs 40                   digits of 28x28 pixels
+    python examples/vae_gan.py --data mnist --epochs 5                    digits of 28x28 pixels
     python examples/vae_gan.py --data mnist --beside out/vae              the same, with reconstructions of a run of examples/vae.py
     python examples/vae_gan.py --data moons                               points
     python examples/vae_gan.py --data csv:FILE                            a table: new rows, and rows with attributes added and removed
@@ -37,7 +37,7 @@ FRAMES = 40          # moments of a film
 R1_EVERY = 4         # steps from one penalty to the next, which weighs so much more
 SHOWN = 12           # examples in a row, and attributes, at most
 # What is not chosen on the command line, for pictures and for rows of numbers.
-PICTURES = {"channels": [32, 64], "hidden": [], "latent": 20, "batch_size": 64, "lr": 1e-3, "gamma": 1.0, "beta": 1.0, "r1": 0.0}
+PICTURES = {"channels": [32, 64], "hidden": [], "latent": 20, "batch_size": 64, "lr": 1e-3, "gamma": 0.1, "beta": 1.0, "r1": 0.1}
 ROWS = {"channels": [], "hidden": [128, 128, 128], "latent": 4, "batch_size": 128, "lr": 1e-3, "gamma": 1.0, "beta": 1.0, "r1": 0.1}
 
 
@@ -50,15 +50,15 @@ def parse():
                         help="of convolutions, the encoder's and the discriminator's; the decoder has them in reverse (default for "
                         "pictures: 32 64)")
     parser.add_argument("--layer", type=whole(), metavar="N", help="of the discriminator, whose features are compared (default: the last)")
-    parser.add_argument("--gamma", type=number(0), metavar="X", help="weight of that comparison beside the game in what the decoder learns")
+    parser.add_argument("--gamma", type=number(0), metavar="X",
+                        help="weight of that comparison beside the game in what the decoder learns (default: of pictures 0.1, otherwise 1)")
     parser.add_argument("--beta", type=number(0), metavar="X",
                         help="weight of the divergence from the prior in what the encoder learns (default: 1, as published)")
     parser.add_argument("--game", choices=GAMES, default="non-saturating", help="what the decoder plays for; minimax is as published "
                         "(default: non-saturating)")
     parser.add_argument("--ablate", choices=tuple(ABLATIONS), nargs="+", default=[], metavar="NAME", help="replace a published choice: "
                         + "; ".join(f"{name}: {what}" for name, what in ABLATIONS.items()))
-    parser.add_argument("--r1", type=number(0), metavar="X", help="weight of the penalty on the discriminator's slope (default: 0; for "
-                        "rows 0.1)")
+    parser.add_argument("--r1", type=number(0), metavar="X", help="weight of the penalty on the discriminator's slope (default: 0.1)")
     parser.add_argument("--lr", type=number(0), metavar="X", help="learning rate at the start, of all three (default: 0.001)")
     parser.add_argument("--betas", type=number(0, 0.9999), nargs=2, default=[0.5, 0.99], metavar="X", help="of Adam (default: 0.5 0.99)")
     parser.add_argument("--batch-size", type=whole(2), metavar="N", help="examples in a step (default: 64; for rows 128)")
