@@ -145,6 +145,13 @@ def pointer(typing_context, address, model):
     return kind(address, model), lambda context, builder, signature, args: builder.inttoptr(args[0], context.get_value_type(kind))
 
 
+@inner
+def uncounted(array):
+    """The numbers of a flat array as another one to which Numba counts no references: in inner loops two threads that count on one
+    array wait for each other. For arguments of a task, which others keep alive."""
+    return numba.carray(pointer(array.ctypes.data, array), array.size)
+
+
 def _two_way(name):
     """Intrinsic f(a, b) on LLVM's function `name` for floats, on a comparison for whole numbers and booleans."""
     @intrinsic

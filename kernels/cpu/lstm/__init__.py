@@ -9,8 +9,9 @@ Gradients by weight and bias are large products and sums over all steps, made fr
 import numpy as np
 
 from kernels import jit
-from kernels.cpu.lstm.cells import GRU, LSTM, RELU, TANH
+from kernels.cpu.lstm.cells import GRU, LSTM, RELU, SPAN, TANH
 from kernels.cpu.lstm.sequence import backward_kernel, forward_kernel
+from kernels.cpu.matmul import simd
 from kernels.shapes import recurrent_shapes
 
 NOTHING = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
@@ -91,6 +92,11 @@ def _last(states, reverse):
     return states[0 if reverse else -1].copy()
 
 
+def _span(x):
+    """Units that are treated at a time."""
+    return SPAN * simd.VECTOR_BYTES // x.itemsize
+
+
 def _threads(T, B, weight):
     return jit.threads(jit.SERIAL_BELOW if T * B * weight.size > SMALL else 0)
 
@@ -107,7 +113,7 @@ def _forward(kind, x, h0, weight, bias, cells, gates, lengths, sizes, reverse):
     """(outputs, final state, all states)"""
     (T, B, H), states = sizes, _with_first(h0, sizes, reverse)
     if states[1:].size:
-        forward_kernel(kind, *_flat(x, weight, bias, states, cells, gates, _ends(lengths, T, B)), T, B, H, bool(reverse),
+        forward_kernel(kind, *_flat(x, weight, bias, states, cells, gates, _ends(lengths, T, B)), T, B, H, _span(x), bool(reverse),
                        _threads(T, B, weight))
     outputs = states[:-1] if reverse else states[1:]
     if lengths is not None:
@@ -127,5 +133,5 @@ def _backward(kind, g, gh, states, cells, gates, weight, lengths, dx, dp, dc, re
     g = np.zeros((T, B, H), gates.dtype) if g is None else g
     if dx.size:
         backward_kernel(kind, *_flat(g, states, cells, gates, weight, _ends(lengths, T, B)), dx.ravel(), dp.ravel(), dh.ravel(), dc.ravel(),
-                        T, B, H, bool(reverse), _threads(T, B, weight))
+                        T, B, H, _span(dx), bool(reverse), _threads(T, B, weight))
     return dh

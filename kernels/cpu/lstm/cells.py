@@ -1,8 +1,11 @@
-"""What one step does with a few units of one sequence, once the product with the recurrent weights is there, and its gradient.
+"""What one step does with a few units of some sequences, once the products with the recurrent weights are there, and its gradient.
 
-Numbers are brought into slots of a small local array, SPAN vectors each, and the results taken back from it. Loops over slots have a
-length that is known and no remainder, whatever the number of units: LLVM makes vector instructions of all of it.
+A slot is a part of a small local array, `size` = rows * span numbers: `span` units of each sequence, one sequence after another. Numbers
+are brought into slots, and the results taken back from them, so that the loops between are long, overlap nothing and have no remainder,
+whatever the number of units. Places are unsigned, and slots never become slices: those would count references to the array.
 """
+
+import numpy as np
 
 from kernels import scalar
 from kernels.cpu.matmul import simd
@@ -12,161 +15,178 @@ LSTM, GRU, TANH, RELU = range(4)
 GATES = (4, 3, 1, 1)                     # products for each unit and step
 KEPT = (4, 4, 0, 0)                      # numbers kept of each unit and step for the gradient: i, f, g, o, or r, z, n, p_n
 PLACES = (0, 1, 3, 2)                    # their slots in `sums`: first those that get a sigmoid
-ROOM = (4, 4, 1, 1)                      # slots of a sequence in `sums`
+ROOM = (4, 4, 1, 1)                      # slots in `sums`
 SIGMOIDS = (3, 2, 0, 0)                  # how many of them get a sigmoid
 SPAN = 2 * simd.VECTORS                  # vectors of units that are treated at a time: two panels
-SLOTS = 9
+SLOTS = 8                                # slots that a gradient takes
 
 
 @inner
-def load(part, slot, x, at, count):
-    """Slot of part = x[at:at + count]"""
+def load(part, to, x, at, count):
+    """part[to:to + count] = x[at:at + count], and zeros behind it up to SPAN vectors."""
     L = simd.lanes(part)
     for v in range(SPAN):
-        simd.copy_first(x, at + v * L, count - v * L, part, (slot * SPAN + v) * L)
+        simd.copy_first(x, at + v * L, count - v * L, part, to + v * L)
 
 
 @inner
-def store(part, slot, y, at, count):
-    """y[at:at + count] = slot of part"""
+def store(part, at, y, to, count):
+    """y[to:to + count] = part[at:at + count], for count up to SPAN vectors."""
     L = simd.lanes(part)
     for v in range(SPAN):
-        simd.copy_only(part, (slot * SPAN + v) * L, count - v * L, y, at + v * L)
+        simd.copy_only(part, at + v * L, count - v * L, y, to + v * L)
 
 
 @inner
-def slots(part, slot, count=1):
-    """The numbers of one slot or several."""
-    size = SPAN * simd.lanes(part)
-    return part[slot * size:][:count * size]
+def load_slot(part, slot, rows, span, x, at, step, count):
+    """`count` numbers for each sequence, which in x are `step` apart."""
+    for r in range(rows):
+        load(part, (slot * rows + r) * span, x, at + r * step, count)
 
 
 @inner
-def sigmoids(part, slot, count):
+def store_slot(part, slot, rows, span, y, to, step, count, t, lengths, first):
+    """Those of the sequences first, first + 1, ... that go on at step t."""
+    for r in range(rows):
+        if t < lengths[first + r]:
+            store(part, (slot * rows + r) * span, y, to + r * step, count)
+
+
+@inner
+def sigmoids(part, first, stop):
     full_width()
-    x = slots(part, slot, count)
-    for k in range(x.size):
-        x[k] = scalar.sigmoid(x[k])
+    for k in range(np.uint64(first), np.uint64(stop)):
+        part[k] = scalar.sigmoid(part[k])
 
 
 @inner
-def tanhs(part, slot):
+def tanhs(part, first, stop):
     full_width()
-    x = slots(part, slot)
-    for k in range(x.size):
-        x[k] = scalar.tanh(x[k])
+    for k in range(np.uint64(first), np.uint64(stop)):
+        part[k] = scalar.tanh(part[k])
 
 
 @inner
-def step(kind, sums, row, part, x, at, states, cells, before, after, gates, kept, H, count):
-    """A step of `count` units: from the sums in slots row, row + 1, ... to states, cells and gates, which are written.
+def step(kind, sums, part, rows, span, x, row, states, cells, before, after, gates, H, u, t, lengths, first):
+    """Units u .. u + span - 1 of a step: from the sums to states, cells and gates, which are written.
 
-    For an LSTM and an RNN sums are whole, in the order of PLACES; those of a GRU are p_r, p_z, p_n, without the input's, x[at], ...
+    row      number of the sequence `first` at this step t in (T, B); before, after: likewise, in (T + 1, B), of the states
+    For an LSTM and an RNN sums are whole, in the order of PLACES; those of a GRU are p_r, p_z, p_n, without the input's.
     """
+    size, one = rows * span, np.uint64(rows * span)
+    two, three, count = one + one, one + one + one, min(span, H - u)
     if kind == GRU:
         for gate in range(3):
-            load(part, gate, x, at + gate * H, count)
-        sides, inputs = slots(sums, row, 2), slots(part, 0, 2)
-        for k in range(sides.size):
-            sides[k] += inputs[k]
-    sigmoids(sums, row, SIGMOIDS[kind])
+            load_slot(part, gate, rows, span, x, (row * 3 + gate) * H + u, 3 * H, count)
+        for k in range(two):
+            sums[k] += part[k]
+    sigmoids(sums, 0, SIGMOIDS[kind] * size)
     if kind == GRU:
-        r, p, n, xn = slots(sums, row), slots(sums, row + 2), slots(sums, row + 3), slots(part, 2)
-        for k in range(n.size):
-            n[k] = xn[k] + r[k] * p[k]
+        for k in range(one):
+            sums[three + k] = part[two + k] + sums[k] * sums[two + k]
     if kind == RELU:
-        h = slots(sums, row)
-        for k in range(h.size):
-            h[k] = scalar.relu(h[k])
+        for k in range(one):
+            sums[k] = scalar.relu(sums[k])
     else:
-        tanhs(sums, row if kind == TANH else row + 3)
+        place = 0 if kind == TANH else 3 * size
+        tanhs(sums, place, place + size)
     if kind == LSTM:
-        load(part, 0, cells, before, count)
-        i, f, o, g = slots(sums, row), slots(sums, row + 1), slots(sums, row + 2), slots(sums, row + 3)
-        c, h = slots(part, 0), slots(part, 1)
-        for k in range(c.size):
-            c[k] = f[k] * c[k] + i[k] * g[k]
-            h[k] = c[k]
-        tanhs(part, 1)
-        for k in range(c.size):
-            h[k] *= o[k]
-        store(part, 0, cells, after, count)
-        store(part, 1, states, after, count)
+        load_slot(part, 0, rows, span, cells, before * H + u, H, count)
+        for k in range(one):
+            part[k] = sums[one + k] * part[k] + sums[k] * sums[three + k]
+        store_slot(part, 0, rows, span, cells, after * H + u, H, count, t, lengths, first)
+        tanhs(part, 0, size)
+        for k in range(one):
+            part[k] *= sums[two + k]
+        store_slot(part, 0, rows, span, states, after * H + u, H, count, t, lengths, first)
     elif kind == GRU:
-        load(part, 0, states, before, count)
-        z, n, h = slots(sums, row + 1), slots(sums, row + 3), slots(part, 0)
-        for k in range(h.size):
-            h[k] = n[k] + z[k] * (h[k] - n[k])
-        store(part, 0, states, after, count)
+        load_slot(part, 0, rows, span, states, before * H + u, H, count)
+        for k in range(one):
+            n = sums[three + k]
+            part[k] = n + sums[one + k] * (part[k] - n)
+        store_slot(part, 0, rows, span, states, after * H + u, H, count, t, lengths, first)
     else:
-        store(sums, row, states, after, count)
+        store_slot(sums, 0, rows, span, states, after * H + u, H, count, t, lengths, first)
     for gate in range(KEPT[kind]):
-        store(sums, row + PLACES[gate], gates, kept + gate * H, count)
+        store_slot(sums, PLACES[gate], rows, span, gates, (row * KEPT[kind] + gate) * H + u, KEPT[kind] * H, count, t, lengths, first)
 
 
 # ---- gradients ------------------------------------------------------------------------------------------------------
 
 @inner
-def arrive(part, g, at, dh, to, count):
-    """Slot 4 = g + dh: the gradient of h, from the outputs and from the step after."""
-    load(part, 4, g, at, count)
-    load(part, 5, dh, to, count)
-    total, more = slots(part, 4), slots(part, 5)
-    for k in range(total.size):
-        total[k] += more[k]
+def gradient(kind, part, rows, span, g, row, states, cells, before, after, gates, dx, dp, dh, dc, H, u, t, lengths, first):
+    """Units u .. u + span - 1 of a step's gradient: from that of h, which is g + dh, to those of what entered the gates.
+
+    dh and dc become the parts of the gradients of the state before that do not go through
+    the recurrent weights.
+    """
+    count, one = min(span, H - u), np.uint64(rows * span)
+    load_slot(part, 4, rows, span, g, row * H + u, H, count)
+    load_slot(part, 5, rows, span, dh, first * H + u, H, count)
+    four = one + one + one + one
+    five = four + one
+    for k in range(one):
+        part[four + k] += part[five + k]
+    for gate in range(KEPT[kind]):
+        load_slot(part, gate, rows, span, gates, (row * KEPT[kind] + gate) * H + u, KEPT[kind] * H, count)
+    if kind == LSTM:
+        load_slot(part, 5, rows, span, cells, after * H + u, H, count)
+        load_slot(part, 6, rows, span, cells, before * H + u, H, count)
+        load_slot(part, 7, rows, span, dc, first * H + u, H, count)
+        tanhs(part, 5 * rows * span, 6 * rows * span)
+        lstm_gradient(part, one)
+        store_slot(part, 7, rows, span, dc, first * H + u, H, count, t, lengths, first)
+    elif kind == GRU:
+        load_slot(part, 5, rows, span, states, before * H + u, H, count)
+        gru_gradient(part, one)
+    else:
+        load_slot(part, 5, rows, span, states, after * H + u, H, count)
+        rnn_gradient(part, one, kind)
+    for gate in range(GATES[kind]):
+        to = (row * GATES[kind] + gate) * H + u
+        store_slot(part, gate, rows, span, dx, to, GATES[kind] * H, count, t, lengths, first)
+        if kind == GRU:
+            store_slot(part, gate if gate < 2 else 3, rows, span, dp, to, GATES[kind] * H, count, t, lengths, first)
+    store_slot(part, 4, rows, span, dh, first * H + u, H, count, t, lengths, first)
 
 
 @inner
-def lstm_gradient(part, cells, before, after, gates, kept, dc, at, dx, to, H, count):
-    """Slot 4: the gradient of h. Writes the gradients of what entered the gates, and takes dc from c to the c before."""
-    for gate in range(4):
-        load(part, gate, gates, kept + gate * H, count)
-    load(part, 5, cells, after, count)
-    load(part, 6, cells, before, count)
-    load(part, 7, dc, at, count)
-    tanhs(part, 5)
-    i, f, g, o, dh = slots(part, 0), slots(part, 1), slots(part, 2), slots(part, 3), slots(part, 4)
-    bent, old, inside, one = slots(part, 5), slots(part, 6), slots(part, 7), like(part[0], 1)
-    for k in range(i.size):
-        gradient = inside[k] + dh[k] * o[k] * (one - bent[k] * bent[k])
-        first, forget, new, out = i[k], f[k], g[k], o[k]
-        i[k] = gradient * new * first * (one - first)
-        g[k] = gradient * first * (one - new * new)
-        f[k] = gradient * old[k] * forget * (one - forget)
-        o[k] = dh[k] * bent[k] * out * (one - out)
-        inside[k] = gradient * forget
-    for gate in range(4):
-        store(part, gate, dx, to + gate * H, count)
-    store(part, 7, dc, at, count)
+def lstm_gradient(part, size):
+    """Slots i, f, g, o, gradient of h, tanh(c), c before, gradient of c -> gradients of what entered i, f, g, o, 0, -, -, of c before."""
+    one, p2, p3, p4 = like(part[0], 1), size + size, size + size + size, size + size + size + size
+    p5, p6, p7 = p4 + size, p4 + p2, p4 + p3
+    for k in range(size):
+        i, f, g, o, dh, bent = part[k], part[size + k], part[p2 + k], part[p3 + k], part[p4 + k], part[p5 + k]
+        inside = part[p7 + k] + dh * o * (one - bent * bent)
+        part[k] = inside * g * i * (one - i)
+        part[size + k] = inside * part[p6 + k] * f * (one - f)
+        part[p2 + k] = inside * i * (one - g * g)
+        part[p3 + k] = dh * bent * o * (one - o)
+        part[p4 + k] = one - one
+        part[p7 + k] = inside * f
 
 
 @inner
-def gru_gradient(part, states, before, gates, kept, dh, at, dx, dp, to, H, count):
-    """Slot 4: the gradient of h. Writes those of x and of p, and leaves in dh what goes past the gates to the h before."""
-    for gate in range(4):
-        load(part, gate, gates, kept + gate * H, count)
-    load(part, 5, states, before, count)
-    r, z, n, p = slots(part, 0), slots(part, 1), slots(part, 2), slots(part, 3)
-    total, old, one = slots(part, 4), slots(part, 5), like(part[0], 1)
-    for k in range(r.size):
-        keep, new, gradient, reset, product = z[k], n[k], total[k], r[k], p[k]
-        inside = gradient * (one - keep) * (one - new * new)
-        n[k] = inside
-        p[k] = inside * reset
-        r[k] = inside * product * reset * (one - reset)
-        z[k] = gradient * (old[k] - new) * keep * (one - keep)
-        total[k] = gradient * keep
-    for gate in range(3):
-        store(part, gate, dx, to + gate * H, count)
-        store(part, gate if gate < 2 else 3, dp, to + gate * H, count)
-    store(part, 4, dh, at, count)
+def gru_gradient(part, size):
+    """Slots r, z, n, p_n, gradient of h, h before -> gradients of what entered r, z, n, of p_n, of h before."""
+    one, p2, p3, p4 = like(part[0], 1), size + size, size + size + size, size + size + size + size
+    p5 = p4 + size
+    for k in range(size):
+        r, z, n, p, dh = part[k], part[size + k], part[p2 + k], part[p3 + k], part[p4 + k]
+        inside = dh * (one - z) * (one - n * n)
+        part[k] = inside * p * r * (one - r)
+        part[size + k] = dh * (part[p5 + k] - n) * z * (one - z)
+        part[p2 + k] = inside
+        part[p3 + k] = inside * r
+        part[p4 + k] = dh * z
 
 
 @inner
-def rnn_gradient(part, states, after, dx, to, count, kind):
-    """Slot 4: the gradient of h. Writes that of x."""
-    load(part, 0, states, after, count)
-    h, dh, one = slots(part, 0), slots(part, 4), like(part[0], 1)
-    for k in range(h.size):
-        dh[k] *= one - h[k] * h[k] if kind == TANH else like(h[k], h[k] > 0)
-    store(part, 4, dx, to, count)
+def rnn_gradient(part, size, kind):
+    """Slots 4, gradient of h, and 5, h -> gradient of what entered h in slot 0, and 0 in slot 4."""
+    one, p4 = like(part[0], 1), size + size + size + size
+    p5 = p4 + size
+    for k in range(size):
+        h = part[p5 + k]
+        part[k] = part[p4 + k] * (one - h * h if kind == TANH else like(h, h > 0))
+        part[p4 + k] = one - one

@@ -15,26 +15,10 @@ by each task at every step, from the last-level cache if they fit there.
 
 import numpy as np
 
-from kernels.cpu.lstm.cells import (
-    GATES,
-    GRU,
-    KEPT,
-    LSTM,
-    PLACES,
-    ROOM,
-    SLOTS,
-    SPAN,
-    arrive,
-    gru_gradient,
-    load,
-    lstm_gradient,
-    rnn_gradient,
-    step,
-    store,
-)
+from kernels.cpu.lstm.cells import GATES, GRU, LSTM, PLACES, ROOM, SLOTS, gradient, load, load_slot, step, store
 from kernels.cpu.matmul import simd
 from kernels.cpu.matmul.packed import H2, KC, VECTORS, block_start, pack_a, pack_b, padded, product, tile_height
-from kernels.jit import inner, jit, parallel_for
+from kernels.jit import inner, jit, parallel_for, uncounted
 
 
 @inner
@@ -80,100 +64,82 @@ def add_product(packed, rows, K, panels, at, width, columns, c, co, ldc, nothing
 
 
 @inner
-def stay(part, values, before, after, H):
+def stay(part, values, before, after, H, span):
     """The state of a sequence that has ended."""
-    size = SPAN * simd.lanes(part)
-    for u in range(0, H, size):
+    for u in range(0, H, span):
         load(part, 0, values, before + u, H - u)
         store(part, 0, values, after + u, H - u)
 
 
 @inner
-def forward_task(chunk, kind, x, panels, bias, states, cells, gates, lengths, T, B, H, reverse, parts):
+def forward_task(chunk, kind, x, panels, bias, states, cells, gates, lengths, T, B, H, span, reverse, parts):
     """Some sequences from the first step to the last."""
     first, stop = part_of_rows(chunk, parts, B)
-    G, room, wide, span = GATES[kind], ROOM[kind], VECTORS * simd.lanes(x), SPAN * simd.lanes(x)
-    rows, blocks = stop - first, (H + KC - 1) // KC
-    packed, part, sums = np.empty(padded(rows) * H + 64, x.dtype), np.zeros(SLOTS * span, x.dtype), np.zeros(rows * room * span, x.dtype)
+    G, rows, wide, size = GATES[kind], stop - first, VECTORS * simd.lanes(x), (stop - first) * span
+    x, panels, bias, lengths = uncounted(x), uncounted(panels), uncounted(bias), uncounted(lengths)
+    states, cells, gates, nothing = uncounted(states), uncounted(cells), uncounted(gates), bias[:0]
+    packed, part, sums = np.empty(padded(rows) * H + 64, x.dtype), np.empty(3 * size, x.dtype), np.empty(ROOM[kind] * size, x.dtype)
     for number in range(T):
         t = T - 1 - number if reverse else number
-        before, after = (t + reverse) * B, (t + 1 - reverse) * B
-        pack_a(states, (before + first) * H, 0, H, packed, rows, H, 0, blocks)
+        row, before, after = t * B + first, (t + reverse) * B + first, (t + 1 - reverse) * B + first
+        pack_a(states, before * H, 0, H, packed, rows, H, 0, (H + KC - 1) // KC)
         for u in range(0, H, span):
-            for r in range(rows):
-                for gate in range(G):
-                    if kind == GRU:
-                        load(sums, r * room + gate, bias, gate * H + u, H - u)
-                    else:
-                        load(sums, r * room + PLACES[gate], x, ((t * B + first + r) * G + gate) * H + u, H - u)
+            for gate in range(G):
+                if kind == GRU:
+                    load_slot(sums, gate, rows, span, bias, gate * H + u, 0, H - u)
+                else:
+                    load_slot(sums, PLACES[gate], rows, span, x, (row * G + gate) * H + u, G * H, H - u)
             for j in range(u, min(H, u + span), wide):
                 width = panel_width(H - j, x)
                 for gate in range(G):
                     slot = gate if kind == GRU else PLACES[gate]
-                    add_product(packed, rows, H, panels, (j * G + gate * width) * H, width, min(wide, H - j), sums, slot * span + j - u,
-                                room * span, bias[:0])
-            for r in range(rows):
-                if t < lengths[first + r]:
-                    at = t * B + first + r
-                    step(kind, sums, r * room, part, x, at * G * H + u, states, cells, (before + first + r) * H + u,
-                         (after + first + r) * H + u, gates, at * KEPT[kind] * H + u, H, min(span, H - u))
-        for r in range(first, stop):
-            if t >= lengths[r]:
-                stay(part, states, (before + r) * H, (after + r) * H, H)
+                    add_product(packed, rows, H, panels, (j * G + gate * width) * H, width, min(wide, H - j), sums, slot * size + j - u,
+                                span, nothing)
+            step(kind, sums, part, rows, span, x, row, states, cells, before, after, gates, H, u, t, lengths, first)
+        for r in range(rows):
+            if t >= lengths[first + r]:
+                stay(part, states, (before + r) * H, (after + r) * H, H, span)
                 if kind == LSTM:
-                    stay(part, cells, (before + r) * H, (after + r) * H, H)
+                    stay(part, cells, (before + r) * H, (after + r) * H, H, span)
 
 
 @jit
-def forward_kernel(kind, x, weight, bias, states, cells, gates, lengths, T, B, H, reverse, threads):
+def forward_kernel(kind, x, weight, bias, states, cells, gates, lengths, T, B, H, span, reverse, threads):
     """Fill states, cells and gates of cell `kind`; the initial ones are there."""
     G, wide = GATES[kind], VECTORS * simd.lanes(x)
     count = (H + wide - 1) // wide
     panels = np.empty(count * wide * G * H, x.dtype)
     parallel_for(pack_gates_task, count * G, threads, (weight, panels, G, H))
     parts = max(1, min(threads, (B + H2 - 1) // H2))
-    parallel_for(forward_task, parts, threads, (kind, x, panels, bias, states, cells, gates, lengths, T, B, H, reverse, parts))
+    parallel_for(forward_task, parts, threads, (kind, x, panels, bias, states, cells, gates, lengths, T, B, H, span, reverse, parts))
 
 
 @inner
-def gradient_row(kind, part, g, states, cells, before, after, gates, dx, dp, dh, dc, at, r, H):
-    """Gradients of what entered the gates of sequence r at one step, whose number in (T, B) is `at`."""
-    kept, out = at * KEPT[kind] * H, at * GATES[kind] * H
-    for u in range(0, H, SPAN * simd.lanes(part)):
-        count = min(SPAN * simd.lanes(part), H - u)
-        arrive(part, g, at * H + u, dh, r * H + u, count)
-        if kind == LSTM:
-            lstm_gradient(part, cells, before + u, after + u, gates, kept + u, dc, r * H + u, dx, out + u, H, count)
-        elif kind == GRU:
-            gru_gradient(part, states, before + u, gates, kept + u, dh, r * H + u, dx, dp, out + u, H, count)
-        else:
-            rnn_gradient(part, states, after + u, dx, out + u, count, kind)
-    if kind != GRU:
-        dh[r * H:][:H] = 0
-
-
-@inner
-def backward_task(chunk, kind, g, states, cells, gates, panels, lengths, dx, dp, dh, dc, T, B, H, reverse, parts):
+def backward_task(chunk, kind, g, states, cells, gates, panels, lengths, dx, dp, dh, dc, T, B, H, span, reverse, parts):
     """Some sequences from the last step to the first: dx, dp; dh and dc hold the gradients of the last state, in the end of the first."""
     first, stop = part_of_rows(chunk, parts, B)
     rows, K, wide = stop - first, GATES[kind] * H, VECTORS * simd.lanes(g)
-    packed, part = np.empty(padded(rows) * K + 64, g.dtype), np.zeros(SLOTS * SPAN * simd.lanes(g), g.dtype)
+    g, panels, lengths, states, cells = uncounted(g), uncounted(panels), uncounted(lengths), uncounted(states), uncounted(cells)
+    gates, dx, dp, dh, dc, nothing = uncounted(gates), uncounted(dx), uncounted(dp), uncounted(dh), uncounted(dc), g[:0]
+    packed, part = np.empty(padded(rows) * K + 64, g.dtype), np.empty(SLOTS * span, g.dtype)
     for number in range(T):
         t = number if reverse else T - 1 - number
-        before, after = (t + reverse) * B, (t + 1 - reverse) * B
-        for r in range(first, stop):
-            if t < lengths[r]:
-                gradient_row(kind, part, g, states, cells, (before + r) * H, (after + r) * H, gates, dx, dp, dh, dc, t * B + r, r, H)
-            else:
-                dx[(t * B + r) * K:][:K] = 0
-                dp[(t * B + r) * K:][:K] = 0
-        pack_a(dp, (t * B + first) * K, 0, K, packed, rows, K, 0, (K + KC - 1) // KC)
+        row, before, after = t * B + first, (t + reverse) * B + first, (t + 1 - reverse) * B + first
+        for r in range(rows):                 # one by one: their numbers lie side by side in memory
+            if t >= lengths[first + r]:
+                dx[(row + r) * K:][:K] = 0
+                dp[(row + r) * K:][:K] = 0
+                continue
+            for u in range(0, H, span):
+                gradient(kind, part, 1, span, g, row + r, states, cells, before + r, after + r, gates, dx, dp, dh, dc, H, u, t, lengths,
+                         first + r)
+        pack_a(dp, row * K, 0, K, packed, rows, K, 0, (K + KC - 1) // KC)
         for j in range(0, H, wide):
-            add_product(packed, rows, K, panels, j * K, panel_width(H - j, g), min(wide, H - j), dh, first * H + j, H, g[:0])
+            add_product(packed, rows, K, panels, j * K, panel_width(H - j, g), min(wide, H - j), dh, first * H + j, H, nothing)
 
 
 @jit
-def backward_kernel(kind, g, states, cells, gates, weight, lengths, dx, dp, dh, dc, T, B, H, reverse, threads):
+def backward_kernel(kind, g, states, cells, gates, weight, lengths, dx, dp, dh, dc, T, B, H, span, reverse, threads):
     """Fill dx, dp (the same array but for a GRU), and take dh, dc back to the initial state."""
     wide = VECTORS * simd.lanes(g)
     count = (H + wide - 1) // wide
@@ -181,4 +147,4 @@ def backward_kernel(kind, g, states, cells, gates, weight, lengths, dx, dp, dh, 
     parallel_for(pack_rows_task, count, threads, (weight, panels, GATES[kind] * H, H))
     parts = max(1, min(threads, (B + H2 - 1) // H2))
     parallel_for(backward_task, parts, threads,
-                 (kind, g, states, cells, gates, panels, lengths, dx, dp, dh, dc, T, B, H, reverse, parts))
+                 (kind, g, states, cells, gates, panels, lengths, dx, dp, dh, dc, T, B, H, span, reverse, parts))
