@@ -100,11 +100,13 @@ def main():
     loader = data.DataLoader((x, examples.train_y) if classes else x, args.batch_size, shuffle=True, drop_last=True)
     epochs = -(-args.steps // len(loader))
     to_tell, to_make = (optim.Adam(network.parameters(), args.lr, tuple(args.betas)) for network in (model.discriminator, model.generator))
-    slower = [optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, epochs * len(loader)) for optimizer in (to_tell, to_make)]
+    steps = epochs * len(loader)
+    tell_schedule = optim.lr_scheduler.LinearLR(to_tell, 1.0, 0.0, steps)
+    make_schedule = optim.lr_scheduler.LinearLR(to_make, 1.0, 0.0, max(1, steps // args.n_critic))
     average = AveragedModel(model.generator, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True)
     watch, film = Watch(critic=args.loss == "wasserstein"), pictures.Film()
-    run = Run(args, model=model, average=average, loader=loader, to_tell=to_tell, to_make=to_make, tell_schedule=slower[0],
-              make_schedule=slower[1], watch=watch, film=film)
+    run = Run(args, model=model, average=average, loader=loader, to_tell=to_tell, to_make=to_make,
+              tell_schedule=tell_schedule, make_schedule=make_schedule, watch=watch, film=film)
 
     for _ in run.epochs(epochs):
         for batch in run.batches(loader):
@@ -116,6 +118,7 @@ def main():
             to_tell.zero_grad()
             loss.backward()
             to_tell.step()
+            tell_schedule.step()
             if args.clip is not None:
                 model.discriminator.clip_weights(args.clip)
             if (run.step + 1) % args.n_critic == 0:
@@ -123,12 +126,11 @@ def main():
                 to_make.zero_grad()
                 loss.backward()
                 to_make.step()
+                make_schedule.step()
                 average.update_parameters(model.generator)
-            for schedule in slower:
-                schedule.step()
-            if moment(run, epochs * len(loader), LOOKS):
+            if moment(run, steps, LOOKS):
                 look_at(run, examples, model, average, watch)
-            if moment(run, epochs * len(loader), FRAMES) and len(examples.shape) == 3:
+            if moment(run, steps, FRAMES) and len(examples.shape) == 3:
                 film.add(averaged(model, average).generate(*drawn.fixed_noise(model.latent, model.classes, 5, 8)))
 
     finish(args, run, examples, averaged(model, average), watch, film)

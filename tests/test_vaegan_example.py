@@ -85,5 +85,6 @@ def test_what_cannot_be_is_said_in_a_line(tmp_path, options, message):
 
 
 def test_a_vae_of_other_pictures_is_refused(smoke, tmp_path):
-    run(example(tmp_path / "vae", "--data", "glyphs", "--epochs", "1", "--samples", "1", name="vae"))
+    np.save(tmp_path / "small.npy", np.random.default_rng(0).random((100, 1, 6, 6), np.float32))
+    run(example(tmp_path / "vae", "--data", f"npy:{tmp_path}/small.npy", "--epochs", "1", "--samples", "1", name="vae"))
     assert "--beside takes a VAE of pictures" in run(example(tmp_path, "--beside", str(tmp_path / "vae")), code=2)
