@@ -149,12 +149,12 @@ def finish(args, run, model, music, about, judged):
                         f"{run.epoch} epochs on valid; faults of {WATCHED} pieces of {args.steps} steps, temperature {args.temperature:g}")
 
 
-def write_pieces(folder, scores, title, name="piece"):
+def write_pieces(folder, scores, title, name="piece", picture="pieces.png"):
     """Scores as name-1.mid, name-1.wav and so on, and one picture of them all."""
     for i, score in enumerate(scores, 1):
         write_midi(folder / f"{name}-{i}.mid", score)
         write_wav(folder / f"{name}-{i}.wav", synthesise(score))
-    pictures.piano_rolls(folder / f"{name}s.png", {f"{name} {i}": score.roll() for i, score in enumerate(scores, 1)}, scores[0].quarter,
+    pictures.piano_rolls(folder / picture, {f"{name} {i}": score.roll() for i, score in enumerate(scores, 1)}, scores[0].quarter,
                          title)
 
 
@@ -170,7 +170,8 @@ def write_more(args):
         melody = measure.melody(score.roll())
         rolls = [model.harmonise(melody, temperature=args.temperature, generator=Generator(args.seed + i)) for i in range(SHOWN)]
         scores = [Score.of_roll(roll, about["quarter"], score.tempo) for roll in rolls]
-        write_pieces(args.out, scores, f"{song.stem}, harmonised after {about['data']}", "harmony")
+        write_pieces(args.out, scores, f"{song.stem}, harmonised after {about['data']}", "harmony",
+                     "harmonies.png")
     else:
         primer = score.cut(args.primer_steps) if score else None
         scores = compose(model, about, primer, SHOWN, args.sample, args.temperature, args.seed)

@@ -24,7 +24,7 @@ RHYTHMS = {8: ((2, 2, 2, 2), (2, 1, 1, 2, 2), (3, 1, 2, 2), (4, 2, 2), (2, 2, 1,
            6: ((2, 2, 2), (4, 2), (2, 1, 1, 2), (3, 1, 2), (2, 2, 1, 1), (1, 1, 1, 1, 2))}        # of a bar in eighths
 ENDINGS = {8: ((8,), (4, 4), (2, 2, 4)), 6: ((6,), (2, 4))}
 STYLES = ("held", "broken", "bass and chord", "two voices")
-RANGE = (60, 81)                                       # of the melody, MIDI notes
+RANGE = (65, 84)                                       # of the melody, MIDI notes; the accompaniment stays below
 LEAPS = (1.0, 6.0, 2.5, 1.0, 0.7, 0.3, 0.2, 0.4)       # how often the melody moves by so many steps of the scale
 
 
@@ -94,9 +94,9 @@ def _chord(mode, degree):
 def _sing(lots, mode, tonic, bar, chords, lengths, melody):
     """Add notes of these lengths to the end of a melody."""
     now = 4 * bar - sum(lengths)
-    ladder = [note for note in range(RANGE[0] - 5, RANGE[1] + 6) if (note - tonic) % 12 in SCALES[mode]]
-    nearest = [min(range(len(ladder)), key=lambda i: abs(ladder[i] - note)) for note in ([melody[-1][2]] if melody else [tonic + 7])]
-    at, leap = nearest[0], 0
+    ladder = [note for note in range(RANGE[0], RANGE[1] + 1) if (note - tonic) % 12 in SCALES[mode]]
+    before = melody[-1][2] if melody else tonic + 12
+    at, leap = min(range(len(ladder)), key=lambda i: abs(ladder[i] - before)), 0
     for i, length in enumerate(lengths):
         chord = {note % 12 for note in next(chord for start, size, chord in chords if start <= now < start + size)}
         strong, last = now % bar == 0 or (bar == 8 and now % bar == 4), i == len(lengths) - 1
@@ -106,8 +106,7 @@ def _sing(lots, mode, tonic, bar, chords, lengths, melody):
             weight = LEAPS[abs(move)] if abs(move) < len(LEAPS) else 0.0
             weight *= (4.0 if strong else 1.5) if (note - tonic) % 12 in chord else (0.1 if strong or last else 1.0)
             weight *= 3.0 if abs(leap) > 1 and move * leap < 0 and abs(move) == 1 else 1.0
-            weight *= 1.0 if RANGE[0] <= note <= RANGE[1] else 0.05
-            weights.append(weight * (30.0 if last and (note - tonic) % 12 == min(chord) % 12 else 1.0))
+            weights.append(weight * (100.0 if last and (note - tonic) % 12 == min(chord) % 12 else 1.0))
         place = lots.one(range(len(ladder)), weights)
         at, leap, note = place, place - at, ladder[place]
         if mode == "minor" and (note - tonic) % 12 == 10 and 11 in chord:

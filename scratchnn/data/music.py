@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from scratchnn.data.dataset import DataError
 from scratchnn.data.download import fetch
 from scratchnn.data.files import read_bytes
 from scratchnn.data.loader import checksum, draw_seed
+from scratchnn.data.mat import read_cells
 from scratchnn.data.midi import read_midi
 from scratchnn.data.score import KEYS, LONGEST, Score, as_roll
 from scratchnn.random import Generator, default_generator
@@ -134,27 +134,18 @@ def read_json(path: str | Path, name: str, quarter: int, tempo: float) -> Music:
 def read_mat(path: str | Path, name: str, quarter: int, tempo: float) -> Music:
     """A MATLAB 5 file of cell arrays traindata, validdata and testdata, of matrices (T, 88) of 0 and 1. Raises DataError naming file and
     fault, OSError."""
-    from scipy.io import loadmat
-    content = read_bytes(path, LARGEST)
-    names = {part: f"{part}data" for part in ("train", "valid", "test")}
-    try:
-        found = loadmat(BytesIO(content), variable_names=list(names.values()))
-    except Exception as error:                  # SciPy's reader has no error of its own: a damaged file ends in any of a dozen kinds
-        raise DataError(f"{path}: not a sound MATLAB 5 file: {type(error).__name__}: {error}") from None
+    found, names = read_cells(path), {part: f"{part}data" for part in ("train", "valid", "test")}
     return _music(path, name, {part: _matrices(path, found.get(key), key) for part, key in names.items()}, quarter, tempo)
 
 
 def _matrices(path, cells, key):
     """The piano rolls in a cell array."""
-    if not isinstance(cells, np.ndarray) or cells.dtype != object:
+    if cells is None:
         raise DataError(f"{path}: has no cell array {key!r}")
-    rolls = []
-    for i, matrix in enumerate(cells.ravel()):
-        sound = isinstance(matrix, np.ndarray) and matrix.dtype.kind in "uibf" and matrix.ndim == 2 and matrix.shape[1] == KEYS
-        if not sound or not ((matrix == 0) | (matrix == 1)).all():
+    for i, matrix in enumerate(cells):
+        if matrix.shape[1] != KEYS or not ((matrix == 0) | (matrix == 1)).all():
             raise DataError(f"{path}: {key}, piece {i} is no matrix of {KEYS} columns of 0 and 1")
-        rolls.append(matrix.astype(np.uint8))
-    return rolls
+    return [np.ascontiguousarray(matrix, np.uint8) for matrix in cells]
 
 
 def _music(path, name, rolls, quarter, tempo):

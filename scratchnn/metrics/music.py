@@ -62,7 +62,7 @@ def note_lengths(roll: np.ndarray) -> np.ndarray:
 def histograms(rolls: Sequence[np.ndarray]) -> dict[str, tuple[list[str], np.ndarray]]:
     """What pieces consist of, as labels and shares that add up to 1: pitch classes of sounding keys; steps of the top voice between
     successive different notes, in semitones; lengths of notes in steps, the last being all longer ones."""
-    names = "C C# D D# E F F# G G# A A# B".split()
+    names = ["C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"]
     pitches, intervals, lengths = np.zeros(12), np.zeros(2 * LARGEST_INTERVAL + 1), np.zeros(LARGEST_LENGTH + 1)
     for roll in rolls:
         np.add.at(pitches, (np.nonzero(roll)[1] + LOWEST) % 12, 1)
