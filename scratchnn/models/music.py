@@ -138,7 +138,7 @@ class RollModel(nn.Module):
                  dropout: float = 0.0, input_dropout: float = 0.0, keys: int = KEYS):
         super().__init__()
         if cell not in CELLS or output not in ("bernoulli", "autoregressive"):
-            raise ValueError(f"RollModel: output is bernoulli or autoregressive and cell one of {', '.join(CELLS)}, got {output!r}, {cell!r}")
+            raise ValueError(f"RollModel: output is bernoulli or autoregressive, cell one of {', '.join(CELLS)}; got {output!r}, {cell!r}")
         self.options = {"output": output, "hidden": hidden, "layers": layers, "cell": cell, "units": units, "dropout": dropout,
                         "input_dropout": input_dropout, "keys": keys}
         self.layers = nn.ModuleList([CELLS[cell](size, hidden) for size in [keys, *[hidden] * (layers - 1)]])
