@@ -55,8 +55,8 @@ def test_events_in_events_out(found, rest, semitones):
     ids = events.encode(score)
     again = events.decode(ids, 4)
     assert np.array_equal(again.notes, score.notes) and again.steps == score.steps == events.steps(ids)
-    assert 0 <= ids.min() and ids.max() < events.EVENTS and ids[-1] == events.END
-    if 12 <= found[:, 2].min() and found[:, 2].max() < 116:
+    assert ids.min() >= 0 and ids.max() < events.EVENTS and ids[-1] == events.END
+    if found[:, 2].min() >= 12 and found[:, 2].max() < 116:
         higher = found.copy()
         higher[:, 2] += semitones
         assert np.array_equal(events.decode(events.transposed(ids, semitones), 4).notes, higher)
