@@ -124,7 +124,7 @@ def test_sound(tmp_path):
     sound = synthesise(score)
     assert len(sound) / 22_050 == pytest.approx(score.steps * 60 / score.tempo / score.quarter, abs=0.2)
     assert abs(sound).max() == pytest.approx(PEAK) and abs(sound[:3]).max() < 1e-3 and abs(sound[-3:]).max() < 1e-3
-    alone = synthesise(Score(np.array([[0, 4, 48, 90]]), 8, 4))                                        # a deep note: any jump would be a click
+    alone = synthesise(Score(np.array([[0, 4, 48, 90]]), 8, 4))                   # any jump would be a click
     assert abs(np.diff(alone)).max() < 0.12 and not synthesise(Score(np.zeros((0, 4), np.int64), 8, 4)).any()
     write_wav(tmp_path / "x.wav", sound)
     assert (tmp_path / "x.wav").stat().st_size == 44 + 2 * len(sound)
@@ -151,7 +151,8 @@ def test_batches():
     loader = data.PieceBatches(pieces, 4, 16, 3, generator=Generator(1))
     first = [(x.numpy(), lengths.numpy()) for x, lengths in loader]
     assert len(first) == len(loader) and all(x.shape[1] == len(lengths) <= 4 and x.shape[0] == lengths.max() <= 16 for x, lengths in first)
-    assert sum(lengths.sum() for _, lengths in first) == sum(map(len, pieces)) and sum(x.sum() for x, _ in first) == sum(p.sum() for p in pieces)
+    assert sum(lengths.sum() for _, lengths in first) == sum(map(len, pieces))
+    assert sum(x.sum() for x, _ in first) == sum(p.sum() for p in pieces)
     second = iter(loader)
     next(second)
     other = data.PieceBatches(pieces, 4, 16, 3, generator=Generator(2))
@@ -165,7 +166,8 @@ def test_batches():
 def test_transposition_stays_on_the_piano():
     roll = np.zeros((3, KEYS), np.uint8)
     roll[0, 2], roll[2, 60] = 1, 1
-    assert np.flatnonzero(transposed(roll, 5).any(0)).tolist() == [7, 65] and np.flatnonzero(transposed(roll, -5).any(0)).tolist() == [9, 67]
+    assert np.flatnonzero(transposed(roll, 5).any(0)).tolist() == [7, 65]
+    assert np.flatnonzero(transposed(roll, -5).any(0)).tolist() == [9, 67]
     roll[1, 87] = 1
     assert np.array_equal(transposed(roll, 5), roll)                           # no place to go
 

@@ -47,7 +47,8 @@ def test_killed_at_any_moment_and_resumed(smoke, songs, tmp_path):
     for name in ("weights.safetensors", *WRITTEN):
         assert (tmp_path / name).read_bytes() == (smoke[0] / name).read_bytes(), name
     whole, continued = (flat(checkpoint.load(folder / "checkpoint.safetensors")["parts"]) for folder in (smoke[0], tmp_path))
-    assert {name.split(".")[0] for name in whole} == {"model", "loader", "optimizer", "schedule", "average", "stopping"} and whole == continued
+    assert {name.split(".")[0] for name in whole} == {"model", "loader", "optimizer", "schedule", "average", "stopping"}
+    assert whole == continued
 
 
 def test_other_outputs(songs, tmp_path):
