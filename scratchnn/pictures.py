@@ -220,6 +220,46 @@ def curves(path: str | Path, panels: Mapping[str, Mapping[str, Curve]], title: s
                 axes.legend(frameon=False)
 
 
+def piano_rolls(path: str | Path, rolls: Mapping[str, np.ndarray], quarter: int, title: str = "") -> None:
+    """Piano rolls (T, 88), column = MIDI note - 21, one above the other under their names: time in quarters to the right, keys upwards,
+    all on the same keys; the highest sounding key of each step in red."""
+    keys = np.flatnonzero(np.any([roll.any(0) for roll in rolls.values()], 0))
+    low, high = (max(keys[0] - 3, 0), min(keys[-1] + 4, 88)) if len(keys) else (27, 64)
+    with _figure(path, (11, (0.4 + 0.026 * (high - low)) * len(rolls) + 0.9), title) as figure:
+        for axes, (name, roll) in zip(figure.subplots(len(rolls), 1, squeeze=False)[:, 0], rolls.items(), strict=True):
+            for key in range(low, high):
+                if (key + 21) % 12 in (1, 3, 6, 8, 10):
+                    axes.axhspan(key + 20.5, key + 21.5, color="#f1f3f6", linewidth=0)
+                ends = np.flatnonzero(np.diff(roll[:, key].astype(int), prepend=0, append=0))
+                top = np.array([not roll[start, key + 1:].any() for start in ends[::2]], bool)
+                for chosen, colour in ((top, RED), (~top, PALETTE[0])):
+                    bars = [(start / quarter, (end - start) / quarter - 0.06) for start, end in zip(ends[::2][chosen], ends[1::2][chosen],
+                                                                                                    strict=True)]
+                    axes.broken_barh(bars, (key + 20.6, 0.8), color=colour, linewidth=0)
+            octaves = [note for note in range(24, 109, 12) if low <= note - 21 < high]
+            axes.set_axisbelow(True)
+            axes.set(xlim=(0, len(roll) / quarter), ylim=(low + 20.5, high + 20.5), title=name)
+            axes.set_yticks(octaves, [f"C{note // 12 - 1}" for note in octaves])
+            axes.grid(axis="y", color="#d5d9e0", linewidth=0.8)
+        axes.set_xlabel("quarters")
+
+
+def histograms(path: str | Path, found: Mapping[str, Mapping[str, tuple[Sequence[str], np.ndarray]]], title: str = "") -> None:
+    """Shares as bars side by side: a panel for each quantity, in it bars of a colour for each source; found[source][quantity] = (labels,
+    shares)."""
+    quantities = list(next(iter(found.values())))
+    with _figure(path, (4.6 * len(quantities), 3.2), title) as figure:
+        for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
+            for i, (source, panels) in enumerate(found.items()):
+                labels, shares = panels[quantity]
+                width = 0.8 / len(found)
+                axes.bar(np.arange(len(labels)) + (i + 0.5) * width - 0.4, 100 * shares, width, color=PALETTE[i], label=source)
+            shown = range(0, len(labels), 1 + len(labels) // 17)
+            axes.set_xticks(shown, [labels[i] for i in shown])
+            axes.set(title=f"{quantity} (percent)")
+        axes.legend(frameon=False)
+
+
 class _figure:
     """A figure (size in inches) that is written to `path` at the end of the with block. No global state, no window."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 import kernels
 from scratchnn import checkpoint, data
@@ -29,6 +30,9 @@ from scratchnn.data.cifar import RECORD, read_cifar
 from scratchnn.data.dataset import DataError
 from scratchnn.data.folder import read_picture
 from scratchnn.data.idx import read_idx
+from scratchnn.data.midi import read_midi
+from scratchnn.data.music import read_json, read_mat
+from scratchnn.data.score import LONGEST
 from scratchnn.data.sources import Archive
 from scratchnn.data.text import read_text
 
@@ -144,6 +148,34 @@ def saved(tmp_path):
     return (tmp_path / "sound").read_bytes()
 
 
+PARTS = ("train", "valid", "test")
+
+
+def song(kind):
+    """Two tracks, or one, with running status."""
+    voice = bytes.fromhex("00 c0 05 00 90 3c 50 83 60 3c 00 00 40 48 81 70 80 40 00 00 90 37 30 60 43 31 60 80 37 00 00 43 00 00 ff 2f 00")
+    tempo = bytes.fromhex("00 ff 51 03 07 a1 20 00 ff 58 04 04 02 18 08 00 ff 03 04 54 75 6e 65 00 ff 2f 00")
+    tracks = [tempo, voice] if kind else [voice]
+    return struct.pack(">4sIHHH", b"MThd", 6, kind, len(tracks), 480) + b"".join(struct.pack(">4sI", b"MTrk", len(t)) + t for t in tracks)
+
+
+def playable(score):
+    assert score.notes.dtype == np.int64 and (score.notes[:, 1] >= 1).all() and (score.notes[:, [0, 1]].sum(1) <= score.steps).all()
+    assert len(score.notes) and score.steps <= LONGEST + 1 and 3 < score.tempo <= 6e7 and score.roll().shape == (score.steps, 88)
+
+
+def mat(compressed):
+    cells = np.empty((1, 3), object)
+    cells[0] = [RNG.integers(0, 2, (T, 88)).astype(kind) for T, kind in ((6, np.uint8), (3, np.float64), (5, np.uint8))]
+    file = io.BytesIO()
+    savemat(file, {f"{part}data": cells for part in PARTS}, do_compression=compressed)
+    return file.getvalue()
+
+
+def music(found):
+    assert all(roll.dtype == np.uint8 and roll.max() <= 1 and len(roll) >= 2 for part in PARTS for roll in getattr(found, part))
+
+
 ARCHIVE = Archive("inside", inside="top", pattern=r"[a-z]\.bin", count=2, largest=1000)
 
 
@@ -185,6 +217,10 @@ CASES = {   # name of the file: (how many, sound contents, reader)
     "weights.safetensors": (400, lambda _: [tensors()], checkpoint.load_weights),
     "checkpoint.safetensors": (400, lambda tmp_path: [saved(tmp_path)], checkpoint.load),
     "text.txt": (250, lambda _: [("Grüße, world.\r\n" * 20).encode()], read_text),
+    "song.mid": (1000, lambda _: [song(0), song(1)], lambda path: playable(read_midi(path))),
+    "rolls.json": (1000, lambda _: [json.dumps({part: [[[60, 64], [62], []]] * 3 for part in PARTS}).encode()],
+                   lambda path: music(read_json(path, "rolls", 1, 100))),
+    "rolls.mat": (1000, lambda _: [mat(False), mat(True)], lambda path: music(read_mat(path, "rolls", 4, 100))),
     "archive.tar.gz": (200, lambda _: [tar_gz()], unpack)}
 
 

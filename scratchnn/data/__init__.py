@@ -5,10 +5,14 @@ from scratchnn.data.augment import DRAWINGS, PHOTOGRAPHS, Augment
 from scratchnn.data.cifar import cifar10, cifar10_subset
 from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.download import DownloadError, fetch
+from scratchnn.data.events import decode, encode
 from scratchnn.data.folder import picture_folder, read_picture, read_pictures
 from scratchnn.data.glyphs import glyphs
 from scratchnn.data.images import digits, fashion_mnist, mnist, stacked_mnist
 from scratchnn.data.loader import DataLoader
+from scratchnn.data.midi import read_midi, write_midi
+from scratchnn.data.music import Music, PieceBatches, jsb_chorales, midi_folder, nottingham, tunes
+from scratchnn.data.score import KEYS, Score
 from scratchnn.data.sets import FILES, SETS, load
 from scratchnn.data.table import Table, csv_file, write_csv
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare

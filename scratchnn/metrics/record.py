@@ -17,7 +17,8 @@ UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log
          "frechet": "squared features", "frechet_of_train": "squared features",
          "feature_distance": "features", "label_agreement": "percent",
          "score": "classes", "auc": "share", "column_difference": "share",
-         "correlation_difference": "correlation", "ratio_to_torch": "ratio"}
+         "correlation_difference": "correlation", "ratio_to_torch": "ratio",
+         "valid": "nats", "held": "steps", "silent": "steps", "looped": "steps", "stuck": "pieces"}
 
 
 def append_results(path: str | Path, metrics: dict[str, float], *, split: str, protocol: str, seed: int, seconds: float) -> None:
