@@ -23,7 +23,7 @@ from scratchnn.data import events
 from scratchnn.data.music import padded
 from scratchnn.data.score import KEYS
 from scratchnn.models.classifier import evaluating
-from scratchnn.models.language import LanguageModel, LockedDropout
+from scratchnn.models.language import LanguageModel
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
 
@@ -142,7 +142,7 @@ class RollModel(nn.Module):
         self.options = {"output": output, "hidden": hidden, "layers": layers, "cell": cell, "units": units, "dropout": dropout,
                         "input_dropout": input_dropout, "keys": keys}
         self.layers = nn.ModuleList([CELLS[cell](size, hidden) for size in [keys, *[hidden] * (layers - 1)]])
-        self.dropout, self.input_dropout = LockedDropout(dropout), LockedDropout(input_dropout)
+        self.dropout, self.input_dropout = nn.LockedDropout(dropout), nn.LockedDropout(input_dropout)
         self.output = Bernoulli(hidden, keys) if output == "bernoulli" else Autoregressive(hidden, keys, units)
 
     def forward(self, x: Tensor, state: Sequence | None = None, lengths: Tensor | None = None) -> tuple[Tensor, list]:
