@@ -13,7 +13,8 @@ from kernels import jit
 
 UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log_p": "nats",
          "log_p_standard_error": "nats", "log_p_raise": "nats", "modes": "modes", "high_quality": "percent",
-         "perplexity": "perplexity", "nats": "nats", "bits_per_sample": "bits", "bits_per_dim": "bits", "reverse_kl": "nats",
+         "perplexity": "perplexity", "nats": "nats", "bits": "bits", "bits_per_sample": "bits", "bits_per_dim": "bits",
+         "reverse_kl": "nats", "longest_copy": "tokens",
          "frechet": "squared features", "frechet_of_train": "squared features",
          "feature_distance": "features", "label_agreement": "percent",
          "score": "classes", "auc": "share", "column_difference": "share",
