@@ -15,7 +15,7 @@ The loss, --loss, is the generator's and the discriminator's; --penalty holds th
 along a straight line, and examples are drawn by a moving average of the generator's weights. A game can go wrong: drawn examples that
 are all alike ("collapse") or a discriminator that is never wrong any more ("divergence") are reported with the step at which it began.
 Expected on two cores: 25 modes and 97 % of good samples of grid, 8 and 98 % of ring, after some minutes (seeds 0 to 4); a Frechet
-distance of 3.6 on MNIST by the second line (seed 0), in half an hour of one core beside other work, of 6.5 after a third of it. In the
+distance of 3.6 on MNIST by the second line (seed 0), in half an hour of one core beside other work. In the
 folder of --out: weights and curves; of pictures samples, a film of what the same noise becomes in training and a walk through the
 latent space; of tables and points samples.csv.
 """

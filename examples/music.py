@@ -5,7 +5,7 @@ sound in the next step: each by itself, or from the highest to the lowest, each 
 Y. Bengio & P. Vincent 2012); or it reads and writes events, note by note with their loudness, like a text.
 
     python examples/music.py                                                  tunes of a small composer of our own
-    python examples/music.py --data jsb-chorales --transpose 0                chorales by J. S. Bach, all in C major or A minor
+    python examples/music.py --data jsb-chorales --transpose 0                chorales by J. S. Bach, nearly all in one key
     python examples/music.py --data 'midi:FOLDER?steps=12' --output events    MIDI files of yours, 12 steps in a quarter
     python examples/music.py --sample 200 --from out/music --primer SONG.mid  200 steps that go on from the beginning of a song
     python examples/music.py --harmonise SONG.mid --from out/music            lower voices for the highest voice of a song
@@ -26,7 +26,8 @@ from scratchnn.data.midi import read_midi, write_midi
 from scratchnn.data.score import Score
 from scratchnn.data.synth import synthesise, write_wav
 from scratchnn.metrics import music as measure
-from scratchnn.models.music import CELLS, EventModel, RollModel, load_music_model, save_music_model
+from scratchnn.models.music import EventModel, RollModel, load_music_model, save_music_model
+from scratchnn.models.networks import CELLS
 from scratchnn.nn.utils import clip_grad_norm_
 from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scratchnn.options import arguments, number, whole
@@ -46,10 +47,12 @@ def parse():
     parser.add_argument("--cell", choices=tuple(CELLS), default="LSTM", help="(default: LSTM)")
     parser.add_argument("--hidden", type=whole(), default=256, metavar="N", help="units of a layer (default: 256)")
     parser.add_argument("--layers", type=whole(), default=1, metavar="N", help="(default: 1)")
-    parser.add_argument("--units", type=whole(), default=128, metavar="N", help="of the autoregressive output (default: 128)")
-    parser.add_argument("--embedding", type=whole(), default=64, metavar="N", help="numbers that stand for an event (default: 64)")
+    parser.add_argument("--units", type=whole(), default=128, metavar="N", help="of --output autoregressive (default: 128)")
+    parser.add_argument("--embedding", type=whole(), default=64, metavar="N",
+                        help="numbers that stand for an event, of --output events (default: 64)")
     parser.add_argument("--dropout", type=number(0, 0.95), default=0.5, metavar="P", help="of what comes out of layers (default: 0.5)")
-    parser.add_argument("--input-dropout", type=number(0, 0.95), default=0.0, metavar="P", help="of the keys of a step (default: 0)")
+    parser.add_argument("--input-dropout", type=number(0, 0.95), default=0.0, metavar="P", help="of the keys of a step, not of events "
+                        "(default: 0)")
     parser.add_argument("--transpose", type=whole(0, 12), default=5, metavar="N", help="semitones by which pieces to learn from are moved "
                         "up or down at most, anew in each epoch (default: 5)")
     parser.add_argument("--batch-size", type=whole(), default=16, metavar="N", help="pieces in a batch (default: 16)")
@@ -72,7 +75,12 @@ def parse():
     parser.add_argument("--from", type=Path, dest="source", metavar="FOLDER", help="of a run whose weights are taken (default: --out)")
     parser.add_argument("--temperature", type=number(0.05), default=0.9, metavar="X", help="of what is drawn: the lower, the more likely "
                         "(default: 0.9)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.primer and not args.sample:
+        parser.error("argument --primer: it is for --sample")
+    if args.sample and args.harmonise:
+        parser.error("argument --harmonise: it takes the length of the song; leave out --sample")
+    return args
 
 
 def main():

@@ -6,7 +6,8 @@ import pytest
 import scratchnn as snn
 from scratchnn import data
 from scratchnn.checkpoint import CheckpointError
-from scratchnn.models.language import CELLS, LanguageModel, Memory, load_language_model, save_language_model
+from scratchnn.models.language import LanguageModel, Memory, load_language_model, save_language_model
+from scratchnn.models.networks import CELLS
 from scratchnn.random import Generator
 
 IDS = np.random.default_rng(0).integers(0, 9, 700)

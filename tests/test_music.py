@@ -159,7 +159,7 @@ def test_batches():
     other.load_state_dict(loader.state_dict())
     for (a, b), (c, d) in zip(second, other, strict=True):
         assert np.array_equal(a.numpy(), c.numpy()) and np.array_equal(b.numpy(), d.numpy())
-    with pytest.raises(ValueError, match="of other pieces"):
+    with pytest.raises(ValueError, match="PieceBatches: the state is of other data"):
         data.PieceBatches(rolls(3), 4, 16, 3).load_state_dict(loader.state_dict())
 
 

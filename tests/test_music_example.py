@@ -83,4 +83,6 @@ def test_mistakes_of_users_take_a_line(smoke, songs, tmp_path):
     assert "bad.mid: not a sound MIDI file: EOFError" in refused("--data", f"midi:{tmp_path}")
     assert "bad.mid: not a sound MIDI file" in refused("--harmonise", str(tmp_path / "bad.mid"), "--from", str(smoke[0]))
     assert "No such file" in refused("--sample", "5", "--from", str(tmp_path / "nothing"))
+    assert "--primer: it is for --sample" in refused("--primer", str(songs / "0.mid"))
+    assert "leave out --sample" in refused("--harmonise", str(songs / "0.mid"), "--sample", "5")
     assert "steps of a quarter must lie in 1..96" in refused("--data", f"midi:{songs}?steps=0")

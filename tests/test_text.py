@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchnn import cells, data
-from scratchnn.data.text import Text
 from scratchnn.data.tokens import join, split
 from scratchnn.metrics.novelty import longest_copy
 from scratchnn.random import Generator
@@ -72,7 +71,7 @@ def test_batches_go_on_where_they_were():
     fresh.load_state_dict(other.state_dict())
     rest = [(x.numpy().copy(), y.numpy().copy()) for _ in range(3) for x, y in fresh][:len(seen) - 5]
     assert all(np.array_equal(a, b) for pair, like in zip(seen[5:], rest, strict=True) for a, b in zip(pair, like, strict=True))
-    with pytest.raises(ValueError, match="another text"):
+    with pytest.raises(ValueError, match="TextBatches: the state is of other data"):
         data.TextBatches(ids + 1, 4, 6).load_state_dict(other.state_dict())
     with pytest.raises(ValueError, match="length=6, this one has 5"):
         data.TextBatches(ids, 4, 5).load_state_dict(other.state_dict())
@@ -106,7 +105,3 @@ def test_units_that_see_something(tmp_path):
     page = (tmp_path / "cells.html").read_text(encoding="utf-8")
     assert "units &amp; &lt;text&gt;" in page and re.search(r"<option>unit 17: [^<]*inside brackets \(-0", page)
     assert page.count("<option>") == cells.UNITS and page.count("</script>") == 1
-
-
-def test_a_text_says_whether_it_is_spaced():
-    assert not Text("", "a", "", "b").spaced

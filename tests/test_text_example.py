@@ -89,3 +89,5 @@ def test_mistakes_of_users_take_a_line(smoke, own, tmp_path):
     assert "the character '\N{SNOWMAN}' does not occur" in refused("--sample", "5", "--from", str(smoke[0]), "--prime", "\N{SNOWMAN}")
     assert "No such file" in refused("--sample", "5", "--from", str(tmp_path / "nothing"))
     assert "plateau takes a validation text" in refused("--decay", "plateau", "--validate", "0")
+    assert "it takes a validation text" in refused("--no-test", "--validate", "0")
+    assert "they are for --sample" in refused("--beam", "3")

@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ from scratchnn.data.composer import QUARTER, compose
 from scratchnn.data.dataset import DataError
 from scratchnn.data.download import fetch
 from scratchnn.data.files import read_bytes
-from scratchnn.data.loader import checksum, draw_seed
+from scratchnn.data.loader import Position, draw_seed
 from scratchnn.data.mat import read_cells
 from scratchnn.data.midi import read_midi
 from scratchnn.data.score import KEYS, LONGEST, Score, as_roll
-from scratchnn.random import Generator, default_generator
+from scratchnn.random import Generator
 from scratchnn.tensor import Tensor
 
 LARGEST = 1 << 24       # bytes of a file; the published ones have less than half a million
@@ -180,7 +179,7 @@ def transposed(roll: np.ndarray, semitones: int) -> np.ndarray:
     return np.roll(roll, semitones, 1) if keys[-1] + semitones < roll.shape[1] else roll
 
 
-class PieceBatches:
+class PieceBatches(Position):
     """Batches of pieces of about the same length, in a new order each epoch.
 
     pieces      rolls, each (T, keys), or events, each (T,)
@@ -192,15 +191,16 @@ class PieceBatches:
     once from the generator, and the epoch.
     """
 
+    settings = ("batch_size", "longest", "transpose")
+
     def __init__(self, pieces: Sequence[np.ndarray], batch_size: int, longest: int, transpose: int = 0, *,
                  generator: Generator | None = None):
-        self.pieces, self.batch_size, self.longest, self.transpose = pieces, batch_size, longest, transpose
-        self.seed = draw_seed(*(generator or default_generator).take(1))
-        self.epoch = self.position = 0
+        super().__init__(pieces, generator)
+        self.batch_size, self.longest, self.transpose = batch_size, longest, transpose
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return -(-sum(-(-len(piece) // self.longest) for piece in self.pieces) // self.batch_size)
+        return -(-sum(-(-len(piece) // self.longest) for piece in self.arrays) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         batches = self._batches()
@@ -216,9 +216,9 @@ class PieceBatches:
     def _batches(self):
         """The pieces of this epoch, divided, transposed and sorted into batches."""
         seed = draw_seed(self.seed, self.epoch)
-        moves, cuts = kernels.uniform(seed, 0, (2, len(self.pieces)), np.dtype(np.float32))
+        moves, cuts = kernels.uniform(seed, 0, (2, len(self.arrays)), np.dtype(np.float32))
         parts = []
-        for i, piece in enumerate(self.pieces):
+        for i, piece in enumerate(self.arrays):
             count, move = -(-len(piece) // self.longest), transposed if piece.ndim == 2 else events.transposed
             ends = np.arange(1, count) * len(piece) / count + (cuts[i] - 0.5) * (self.longest - len(piece) / count)
             parts += np.split(move(piece, int(moves[i] * (2 * self.transpose + 1)) - self.transpose), ends.astype(int))
@@ -226,21 +226,3 @@ class PieceBatches:
         order = np.argsort([len(part) * (0.8 + 0.4 * u) for part, u in zip(parts, jitter, strict=True)], kind="stable")
         groups = [[parts[i] for i in order[at:at + self.batch_size]] for at in range(0, len(order), self.batch_size)]
         return [groups[i] for i in kernels.permutation(seed, 1 << 33, len(groups))]
-
-    def state_dict(self) -> dict:
-        """The epoch and how many of its batches were handed out, and what these depend on."""
-        return {"seed": self.seed, "epoch": self.epoch, "position": self.position, "content": self._content,
-                **{name: getattr(self, name) for name in ("batch_size", "longest", "transpose")}}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Continue where `state` was taken. Raises ValueError if it is of other pieces or of other batches."""
-        for name in ("batch_size", "longest", "transpose"):
-            if state[name] != getattr(self, name):
-                raise ValueError(f"PieceBatches: the state has {name}={state[name]}, this one has {getattr(self, name)}")
-        if state["content"] != self._content:
-            raise ValueError("PieceBatches: the state is of other pieces")
-        self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
-
-    @cached_property
-    def _content(self):
-        return checksum(self.pieces)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 
 import numpy as np
 
 from scratchnn.data.dataset import DataError
-from scratchnn.data.loader import checksum, draw_seed
-from scratchnn.random import Generator, default_generator
+from scratchnn.data.loader import Position, draw_seed
+from scratchnn.random import Generator
 from scratchnn.tensor import Tensor
 
 LEVELS = ("char", "word")
@@ -96,7 +95,7 @@ class Vocabulary:
         return {"tokens": self.tokens, "level": self.level, "spaced": self.spaced}
 
 
-class TextBatches:
+class TextBatches(Position):
     """A text read by `batch_size` readers at once, each of whom reads a part of it from beginning to end, `length` tokens in a batch.
 
     ids        numbers (N,) of the text's tokens
@@ -106,14 +105,15 @@ class TextBatches:
     the one before ended, so that a model can carry its state. Raises DataError for a text that is too short for a batch.
     """
 
+    settings = ("batch_size", "length")
+
     def __init__(self, ids: np.ndarray, batch_size: int, length: int, *, generator: Generator | None = None):
         self.ids, self.batch_size, self.length = np.asarray(ids, np.int64), batch_size, length
         self.part = (len(self.ids) - length) // batch_size               # tokens of a reader; the last `length` are for later beginnings
         if self.part < length:
             raise DataError(f"a text of {len(self.ids):,} tokens is too short for a batch of {batch_size} times {length}, which takes "
                             f"{batch_size * length + length:,}; take a longer text, or smaller batches")
-        self.seed = draw_seed(*(generator or default_generator).take(1))
-        self.epoch = self.position = 0
+        super().__init__([self.ids], generator)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -129,21 +129,3 @@ class TextBatches:
                 yield Tensor(np.ascontiguousarray(x[now])), Tensor(np.ascontiguousarray(y[now]))
         finally:
             self.epoch, self.position = self.epoch + 1, 0
-
-    def state_dict(self) -> dict:
-        """The epoch and how many of its batches were handed out, and what these depend on."""
-        return {"seed": self.seed, "epoch": self.epoch, "position": self.position, "batch_size": self.batch_size, "length": self.length,
-                "content": self._content}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Continue where `state` was taken. Raises ValueError if it is of another text or of other batches."""
-        for name in ("batch_size", "length"):
-            if state[name] != getattr(self, name):
-                raise ValueError(f"TextBatches: the state has {name}={state[name]}, this one has {getattr(self, name)}")
-        if state["content"] != self._content:
-            raise ValueError("TextBatches: the state is of another text")
-        self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
-
-    @cached_property
-    def _content(self):
-        return checksum([self.ids])

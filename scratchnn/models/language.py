@@ -21,12 +21,11 @@ from scratchnn import checkpoint, nn
 from scratchnn.data.tokens import Vocabulary
 from scratchnn.models.beam import beam_search
 from scratchnn.models.classifier import evaluating
+from scratchnn.models.networks import CELLS, Recurrent
 from scratchnn.nn import init
-from scratchnn.nn.utils.parametrizations import weight_drop as dropped
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
 
-CELLS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 STEPS = 256          # steps that are taken at once where no gradient is wanted
 
 
@@ -35,10 +34,7 @@ class LanguageModel(nn.Module):
 
     tokens        in the vocabulary, V
     embedding     numbers for a token; hidden   units of a layer;  layers   of them
-    cell          of CELLS
-    dropout       of what layers say; the same units in all steps (Gal & Ghahramani 2016, "A theoretically grounded application of
-                  dropout in recurrent neural networks")
-    weight_drop   of the weights between steps (Merity, Keskar & Socher 2018, "Regularizing and optimizing LSTM language models")
+    cell, dropout, weight_drop   as in Recurrent
     tied          the last layer's weights are the embedding (Press & Wolf 2017, "Using the output embedding to improve language models")
 
     Raises ValueError where these do not fit together.
@@ -53,11 +49,7 @@ class LanguageModel(nn.Module):
         self.options = {"tokens": tokens, "embedding": embedding, "hidden": hidden, "layers": layers, "cell": cell, "dropout": dropout,
                         "weight_drop": weight_drop, "tied": tied}
         self.embedding = nn.Embedding(tokens, embedding)
-        sizes = [embedding, *[hidden] * (layers - 1)]
-        self.layers = nn.ModuleList([CELLS[cell](size, hidden) for size in sizes])
-        for layer in self.layers if weight_drop else ():
-            dropped(layer, p=weight_drop)
-        self.dropout = nn.LockedDropout(dropout)
+        self.recurrent = Recurrent(embedding, hidden, layers, cell, dropout, weight_drop)
         self.output = nn.Linear(hidden, tokens)
         if tied:
             self.output.weight = self.embedding.weight
@@ -67,11 +59,7 @@ class LanguageModel(nn.Module):
 
     def forward(self, x: Tensor, state: Sequence | None = None) -> tuple[Tensor, list]:
         """Logits (T, B, V) of the tokens that follow x (T, B), and the state after them: that of each layer. Without one, it is 0."""
-        features, after = self.embedding(x), []
-        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
-            features, end = layer(features, before)
-            features = self.dropout(features)
-            after.append(end)
+        features, after = self.recurrent(self.embedding(x), state)
         return self.output(features), after
 
     def loss(self, x: Tensor, y: Tensor, state: Sequence | None = None) -> tuple[Tensor, list]:
@@ -97,9 +85,7 @@ class LanguageModel(nn.Module):
     def activations(self, ids: np.ndarray) -> np.ndarray:
         """What the last layer's units say after each of a text's tokens (N,): (N, H) in -1..1."""
         with evaluating(self), snn.no_grad():
-            features = self.embedding(Tensor(ids[:, None]))
-            for layer in self.layers:
-                features, _ = layer(features)
+            features, _ = self.recurrent(self.embedding(Tensor(ids[:, None])))
         return features.numpy()[:, 0]
 
 
@@ -124,7 +110,7 @@ class LanguageModel(nn.Module):
         """The likeliest tokens (steps,) that were found to follow the tokens `prime` (P,), P at least 1, by a search that follows so many
         at a time."""
         zero = snn.zeros(1, 1, self.options["hidden"])
-        state = [(zero, zero) if self.options["cell"] == "LSTM" else zero for _ in self.layers]
+        state = [(zero, zero) if self.options["cell"] == "LSTM" else zero for _ in self.recurrent.layers]
 
         def step(ids, state):
             logits, after = self(Tensor(ids[None]), state)
@@ -140,7 +126,7 @@ class LanguageModel(nn.Module):
         cell = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}[self.options["cell"]]
         with evaluating(self):
             layers = [[getattr(layer, name).array for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
-                      for layer in self.layers]
+                      for layer in self.recurrent.layers]
         return TextModel(cell, self.embedding.weight.array, layers, self.output.weight.array, self.output.bias.array)
 
 

@@ -24,10 +24,10 @@ from scratchnn.data.music import padded
 from scratchnn.data.score import KEYS
 from scratchnn.models.classifier import evaluating
 from scratchnn.models.language import LanguageModel
+from scratchnn.models.networks import CELLS, Recurrent
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
 
-CELLS = {"LSTM": nn.LSTM, "GRU": nn.GRU}
 STEPS = 8192         # steps that are taken at once where no gradient is wanted
 
 
@@ -128,7 +128,7 @@ class RollModel(nn.Module):
     output    "bernoulli" or "autoregressive"
     hidden    units of a layer; layers   of them; cell   of CELLS
     units     of the autoregressive output
-    dropout   of what goes into and out of layers, the same units in all steps (Gal & Ghahramani 2016)
+    dropout   of what layers say; input_dropout   of the keys of a step: the same in all steps (see Recurrent)
     keys      in a step
 
     A piece begins after a step of silence. Raises ValueError where these are unknown.
@@ -141,18 +141,12 @@ class RollModel(nn.Module):
             raise ValueError(f"RollModel: output is bernoulli or autoregressive, cell one of {', '.join(CELLS)}; got {output!r}, {cell!r}")
         self.options = {"output": output, "hidden": hidden, "layers": layers, "cell": cell, "units": units, "dropout": dropout,
                         "input_dropout": input_dropout, "keys": keys}
-        self.layers = nn.ModuleList([CELLS[cell](size, hidden) for size in [keys, *[hidden] * (layers - 1)]])
-        self.dropout, self.input_dropout = nn.LockedDropout(dropout), nn.LockedDropout(input_dropout)
+        self.recurrent, self.input_dropout = Recurrent(keys, hidden, layers, cell, dropout), nn.LockedDropout(input_dropout)
         self.output = Bernoulli(hidden, keys) if output == "bernoulli" else Autoregressive(hidden, keys, units)
 
     def forward(self, x: Tensor, state: Sequence | None = None, lengths: Tensor | None = None) -> tuple[Tensor, list]:
         """Features (T, B, H) after each step of x (T, B, keys), and the state after the last."""
-        features, after = self.input_dropout(x), []
-        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
-            features, end = layer(features, before, lengths)
-            features = self.dropout(features)
-            after.append(end)
-        return features, after
+        return self.recurrent(self.input_dropout(x), state, lengths)
 
     def loss(self, x: Tensor, lengths: Tensor, first: int = 0) -> tuple[Tensor, int]:
         """Nats of all steps of the pieces x (T, B, keys) from step number `first` on, and how many these are."""

@@ -1,4 +1,5 @@
-"""The networks of generative models: rows to rows by linear layers, and rows that are pictures, by convolutions."""
+"""The networks of generative models: rows to rows by linear layers, rows that are pictures by convolutions, and sequences by recurrent
+layers."""
 
 from __future__ import annotations
 
@@ -9,8 +10,11 @@ from collections.abc import Callable, Sequence
 import scratchnn as snn
 from scratchnn import nn
 from scratchnn.nn import init
+from scratchnn.nn.utils.parametrizations import weight_drop as dropped
+from scratchnn.tensor import Tensor
 
 SLOPE = 0.2          # of leaky ReLU for negative numbers, in discriminators (Radford, Metz & Chintala 2016, DCGAN)
+CELLS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 
 
 def leaky_relu() -> nn.Module:
@@ -93,3 +97,30 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z):
         return self.pictures(self.input(z).reshape(len(z), *self.start)).flatten(1)
+
+
+class Recurrent(nn.Module):
+    """Recurrent layers one upon the other: sequences (T, B, inputs) -> (T, B, hidden).
+
+    cell          of CELLS
+    dropout       of what layers say; the same units in all steps (Gal & Ghahramani 2016, "A theoretically grounded application of
+                  dropout in recurrent neural networks")
+    weight_drop   of the weights between steps (Merity, Keskar & Socher 2018, "Regularizing and optimizing LSTM language models")
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int = 1, cell: str = "LSTM", dropout: float = 0.0, weight_drop: float = 0.0):
+        super().__init__()
+        self.layers = nn.ModuleList([CELLS[cell](size, hidden) for size in [inputs, *[hidden] * (layers - 1)]])
+        for layer in self.layers if weight_drop else ():
+            dropped(layer, p=weight_drop)
+        self.dropout = nn.LockedDropout(dropout)
+
+    def forward(self, x: Tensor, state: Sequence | None = None, lengths: Tensor | None = None) -> tuple[Tensor, list]:
+        """What the last layer says in each step, and the state after the last: that of each layer. Without a state it is 0; sequences end
+        at their lengths (B,), if these are given."""
+        after = []
+        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
+            x, end = layer(x, before, lengths)
+            x = self.dropout(x)
+            after.append(end)
+        return x, after

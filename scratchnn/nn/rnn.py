@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,9 @@ class RNNBase(Module):
         biases = [getattr(self, name + suffix) for name in ("bias_ih", "bias_hh")] if self.bias else [None, None]
         return getattr(self, "weight_ih" + suffix), getattr(self, "weight_hh" + suffix), *biases
 
+    @abstractmethod
     def _run(self, x, state, suffix, lengths, reverse):
         """(outputs (T, B, H), final state (B, H), ...) of one layer and direction."""
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         settings = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
@@ -233,9 +234,9 @@ class RNNCellBase(Module):
         final = [s.reshape(*input.shape[:-1], H) for s in final]
         return final[0] if self.states == 1 else tuple(final)
 
+    @abstractmethod
     def _run(self, x, state):
         """(outputs, final state, ...) of one step."""
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
