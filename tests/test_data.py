@@ -254,7 +254,7 @@ def test_a_state_of_other_data_is_refused():
     with pytest.raises(ValueError, match="batch_size=4, this one has 3"):
         loader(batch_size=3).load_state_dict(loader().state_dict())
     for other in (ROWS[::-1], ROWS.astype(np.int32), np.where(ROWS == 7, 8, ROWS)):
-        with pytest.raises(ValueError, match="of other data, with other numbers"):
+        with pytest.raises(ValueError, match="of other data: the same rows=23, batch_size=4, but other numbers"):
             data.DataLoader(other, 4).load_state_dict(data.DataLoader(ROWS, 4).state_dict())
     data.DataLoader(ROWS[::-1][::-1], 4).load_state_dict(data.DataLoader(ROWS, 4).state_dict())
 

@@ -42,7 +42,8 @@ class Position:
             if state[name] != getattr(self, name):
                 raise ValueError(f"{kind}: the state has {name}={state[name]}, this one has {getattr(self, name)}")
         if state["content"] != self._content:
-            raise ValueError(f"{kind}: the state is of other data, with other numbers in them")
+            alike = ", ".join(f"{name}={state[name]}" for name in self.settings)
+            raise ValueError(f"{kind}: the state is of other data: the same {alike}, but other numbers in them")
         self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
 
     @cached_property
