@@ -201,7 +201,7 @@ def test_other_data_is_refused(tmp_path, monkeypatch):
     digits = data.digits()
     digits.train_x[50, 0, 4, 4] += 0.5
     monkeypatch.setattr(data, "digits", lambda: digits)
-    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors does not fit this run: loader: .* the same rows=100, .*, but other"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors does not fit this run: loader: .*same rows=100, .*, but other"):
         train(options(tmp_path, resume=True, epochs=3))
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == content
 
