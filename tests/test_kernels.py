@@ -25,8 +25,8 @@ LAYOUTS = {
 BINARY = {"add", "sub", "mul", "div", "floor_divide", "remainder", "pow", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge",
           "logical_and", "logical_or", "logical_xor", "sigmoid_backward", "tanh_backward", "softplus_backward", "relu_backward",
           "leaky_relu_backward", "elu_backward", "silu_backward", "gelu_backward", "gelu_tanh_backward",
-          "binary_cross_entropy_with_logits", "gaussian_kl"}
-TERNARY = {"where", "gaussian_sample", "binary_cross_entropy_with_logits_backward"}
+          "binary_cross_entropy_with_logits", "gaussian_kl", "gaussian_kl_backward"}
+TERNARY = {"where", "gaussian_sample", "gaussian_sample_backward", "binary_cross_entropy_with_logits_backward"}
 PARAMETERS = {"clamp": (-0.5, 0.75), "softplus": (2.0, 1.5), "softplus_backward": (2.0, 1.5), "leaky_relu": (0.2,),
               "leaky_relu_backward": (0.2,), "elu": (1.5,), "elu_backward": (1.5,)}
 
