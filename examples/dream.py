@@ -31,8 +31,8 @@ from scratchnn import data, optim, pictures
 from scratchnn.data.augment import DRAWINGS
 from scratchnn.data.dataset import DataError
 from scratchnn.models import dream as dreams
-from scratchnn.models.classifier import MLP, ConvNet, load_classifier, predict, save_classifier
-from scratchnn.models.imagenet import NETWORKS, class_names, likeliest, picture
+from scratchnn.models.classifier import MLP, NETWORKS, ConvNet, load_classifier, predict, save_classifier
+from scratchnn.models.imagenet import class_names, likeliest, picture
 from scratchnn.options import arguments, number, whole
 from scratchnn.run import Run, start
 
@@ -111,7 +111,8 @@ def main():
 def network(args):
     """(network, names of its classes, shape (C, H, W) of the pictures that it has learnt from)."""
     if args.network in NETWORKS:
-        return NETWORKS[args.network].pretrained(args.weights), class_names(), (3, 227, 227)
+        model = NETWORKS[args.network].pretrained(args.weights)
+        return model, class_names(), (3, model.size, model.size)
     if args.network is None:
         folder = train(args)
     else:
@@ -217,7 +218,7 @@ def finish(args, run, model, classes, shape, photo, dream):
         pictures.save(file, image[0])
     if args.zoom > 1:
         pictures.film(run.out / "dream.gif", np.concatenate(dream.film))
-    x = np.stack([picture(file) for file in files]) if args.network in NETWORKS else data.read_pictures(files, shape[1:], shape[0])
+    x = np.stack([picture(file, model.size) for file in files]) if args.network in NETWORKS else data.read_pictures(files, shape[1:], shape[0])
     before, after = predict(model, x)
     captions = ["\n".join(f"{100 * share:5.1f} %  {name}" for name, share in likeliest(p, classes, SHOWN)) for p in (before, after)]
     pictures.side_by_side(run.out / "before-after.png", [photo[0], dream.picture[0]], captions)
