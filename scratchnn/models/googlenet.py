@@ -1,9 +1,9 @@
 """GoogLeNet: kernels of several sizes side by side in nine modules, each behind a few 1x1 kernels that keep it cheap; 6.6 million weights.
 
-Szegedy et al. 2015, "Going deeper with convolutions" (arXiv 1409.4842), whose dreams made it famous. Layers and names of parameters are
-those of torchvision's googlenet, so that its weights fit: with batch norm after each convolution, and with 3x3 kernels where the
-paper has 5x5, a mistake that the published weights were trained with (https://github.com/pytorch/vision/issues/906). The two auxiliary
-classifiers, which only help training, are left out.
+Szegedy et al. 2015, "Going deeper with convolutions" (arXiv 1409.4842). Layers and names of parameters are those of torchvision's
+googlenet, so that its weights fit: with batch norm after each convolution, and with 3x3 kernels where the paper has 5x5, a mistake that
+the published weights were trained with (https://github.com/pytorch/vision/issues/906). The two auxiliary classifiers, which only help
+training, are left out.
 """
 
 from __future__ import annotations

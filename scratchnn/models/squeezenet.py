@@ -66,7 +66,7 @@ class SqueezeNet(ImageNetwork):
 
     @classmethod
     def pretrained(cls, path: str | Path | None = None, classes: int | None = None, dropout: float = 0.5) -> SqueezeNet:
-        """As of all these networks, with weights from $SCRATCHNN_DATA/squeezenet by default.
+        """As ImageNetwork.pretrained, by default with the weights in $SCRATCHNN_DATA/squeezenet.
 
         classes    a new last layer without ReLU for so many classes of your own; then all the others are frozen, for fine-tuning
         Raises CheckpointError if the file is not sound or holds something else, FileNotFoundError.
