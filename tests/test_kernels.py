@@ -215,7 +215,8 @@ def pool_arguments(rng, floats, N, D, x, g):
     pictures, line = np.round(floats(N, 2, 5, D + 2), 1), floats(N, D + 4)                        # ties
     pictures[0, 0, 0, :2], pictures[0, 1, :, 0] = -np.inf, np.nan
     largest = [(pictures, (3, (D + 1) // 2), (3, 3), (2, 2), (1, 1), (1, 1)), (pictures, (5, D + 1), (1, 2), (1, 1), (0, 0), (1, 1)),
-               (pictures, (2, (D + 5) // 3), (3, 2), (2, 3), (1, 1), (2, 1)), (line, (D // 2 + 2,), (2,), (2,), (0,), (1,))]
+               (pictures, (2, (D + 5) // 3), (3, 2), (2, 3), (1, 1), (2, 1)), (line, (D // 2 + 2,), (2,), (2,), (0,), (1,)),
+               *((pictures, size, (2, 2), (2, 2), (0, 0), (1, 1)) for size in ((2, (D + 2) // 2), (3, (D + 3) // 2)))]
     places = [(reference.max_pool(*args)[1], args[0].shape[-len(args[1]):]) for args in largest]
     starts, ends = np.arange(D), np.arange(D) + rng.integers(1, 3, D)
     windows = (np.array([[0, 3, 1], [2, 5, 5], [9, 1, 3]]), np.array([starts, ends, ends]))
