@@ -239,8 +239,7 @@ def say(args):
             raise data.DataError(f"{path}: this network learnt from rows of {shape[0]} numbers, not from pictures")
         x = like_learnt(data.read_pictures(args.predict, shape[1:], shape[0]), border)
     else:
-        names = path.with_name("imagenet-simple-labels.json")
-        model, classes = SqueezeNet.pretrained(path), class_names(names if names.exists() else None)
+        model, classes = SqueezeNet.pretrained(path), class_names(weights=path)
         x = np.stack([picture(file, model.size) for file in args.predict])
     probabilities = predict(model, x)
     for file, p in zip(args.predict, probabilities, strict=True):

@@ -6,7 +6,7 @@ out to hold pictures of them.
 
     python examples/dream.py                                            matplotlib's photograph, a network trained now on printed digits
     python examples/dream.py PHOTO --network squeezenet                 a photograph of yours, a network that knows 1,000 kinds of things
-    python examples/dream.py PHOTO --network squeezenet --layer features.5 --normalise laplacian
+    python examples/dream.py PHOTO --network squeezenet --layer features.9 --normalise mean
     python examples/dream.py PHOTO --network squeezenet --class flamingo --normalise frequency --steps 20
     python examples/dream.py PHOTO --network squeezenet --guide OTHER --layer features.7      with what is seen in another picture
     python examples/dream.py PHOTO --network squeezenet --zoom 40       a flight into the dream
@@ -14,8 +14,8 @@ out to hold pictures of them.
     python examples/dream.py --network squeezenet --list-layers
 
 In the folder of --out: dream.png in full size, before-after.png with what the network sees in both, and of --zoom dream.gif.
-objective is how strongly the layer answers, times_noise how much more than to the photograph with noise as strong as the dream's changes,
-probability that of --class in the dream.
+objective is how strongly the layer answers in the end, times_noise how much more than to the photograph with noise as strong as what was
+dreamt; with --class, its probability before and after.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHOWN = 5                        # classes that are named under a picture
 
 
 def parse():
-    parser = arguments(__doc__, out="out/dream", data=DATA, epochs=2, smoke={"epochs": 1, "octaves": 2, "steps": 2, "size": 96})
+    parser = arguments(__doc__, out="out/dream", data=DATA, epochs=1, smoke={"data": "digits", "octaves": 2, "steps": 2, "size": 96})
     parser.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="what is dreamt of (default: matplotlib's sample photograph)")
     parser.add_argument("--network", metavar="NAME", help=f"{', '.join(NETWORKS)} with the weights in $SCRATCHNN_DATA or --weights, or "
                         "the folder of a classifier trained before (default: a small one is trained on --data, for --epochs)")
@@ -65,8 +65,8 @@ def parse():
     parser.add_argument("--flip", action="store_true", help="mirror it at random too")
     parser.add_argument("--rotate", type=number(0, 45), default=0, metavar="DEGREES", help="turn it at random by at most so much "
                         "(default: 0)")
-    parser.add_argument("--normalise", choices=dreams.NORMALISATIONS, default="mean", help="the gradient: by its mean size, by bands of a "
-                        "Laplacian pyramid, or by frequency (default: mean)")
+    parser.add_argument("--normalise", choices=dreams.NORMALISATIONS, default="laplacian", help="the gradient: by its mean size, "
+                        "by bands of a Laplacian pyramid, or by frequency (default: laplacian)")
     parser.add_argument("--tv", type=number(0), default=0, metavar="X", help="weight of the total variation, which smooths (default: 0)")
     parser.add_argument("--keep-colours", action="store_true", help="change brightness alone")
     parser.add_argument("--tile", type=whole(dreams.GRID), default=512, metavar="N", help="pixels a side that are looked at at once at "
@@ -103,7 +103,7 @@ def main():
     run = Run(args, dream=dream)
     for _ in run.steps(dream.steps):
         run.log(objective=dream.step())
-    finish(args, run, model, classes, shape, photo, dream)
+    finish(args, run, model, classes, photo, dream)
 
 
 # ---- what is dreamt with and of --------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def network(args):
     """(network, names of its classes, shape (C, H, W) of the pictures that it has learnt from)."""
     if args.network in NETWORKS:
         model = NETWORKS[args.network].pretrained(args.weights)
-        return model, class_names(), (3, model.size, model.size)
+        return model, class_names(weights=args.weights), (3, model.size, model.size)
     if args.network is None:
         folder = train(args)
     else:
@@ -178,8 +178,8 @@ def wished(args, model, classes):
         last = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))][-1]
         found.append(dreams.Objective(last, number_of(args.target, classes)))
     if not found:
-        names = {id(module): name for name, module in model.named_modules()}
-        found.append(dreams.Objective(names[id(model.blocks()[0])]))
+        late = model.linears()[-2] if isinstance(model, MLP) else model.blocks()[-1]
+        found.append(dreams.Objective(next(name for name, module in model.named_modules() if module is late)))
     return found
 
 
@@ -212,22 +212,24 @@ def list_layers(model, classes, shape):
     print(f"\n{len(classes):,} classes:", ", ".join(classes))
 
 
-def finish(args, run, model, classes, shape, photo, dream):
+def finish(args, run, model, classes, photo, dream):
     files = [run.out / "photo.png", run.out / "dream.png"]
     for file, image in zip(files, (photo, dream.picture), strict=True):
         pictures.save(file, image[0])
     if args.zoom > 1:
         pictures.film(run.out / "dream.gif", np.concatenate(dream.film))
-    x = np.stack([picture(file, model.size) for file in files]) if args.network in NETWORKS else data.read_pictures(files, shape[1:], shape[0])
-    before, after = predict(model, x)
+    published = args.network in NETWORKS                         # which know things by their size in the middle of a photograph
+    before, after = predict(model, np.stack([picture(file, model.size) for file in files]) if published else
+                            data.read_pictures(files, photo.shape[2:], dreams.channels(model)))
     captions = ["\n".join(f"{100 * share:5.1f} %  {name}" for name, share in likeliest(p, classes, SHOWN)) for p in (before, after)]
     pictures.side_by_side(run.out / "before-after.png", [photo[0], dream.picture[0]], captions)
     print(f"before:\n{captions[0]}\nafter:\n{captions[1]}")
 
     found = {"objective": dream.score(dream.picture)}
-    found["times_noise"] = found["objective"] / dream.score(noisy(dream.start, dream.picture))
-    if args.target is not None:
-        found["probability"] = float(after[number_of(args.target, classes)])
+    if args.target is None:
+        found["times_noise"] = found["objective"] / dream.score(noisy(dream.start, dream.picture))
+    else:
+        found |= {f"probability_{when}": float(p[number_of(args.target, classes)]) for when, p in (("before", before), ("after", after))}
     what = ", ".join(filter(None, [args.target and f"class {args.target}", *[f"{o.layer}" for o in dream.objectives if not args.target]]))
     run.result(**found, split="one photograph",
                protocol=f"{args.network or args.data}, {what} on {args.photo.name if args.photo else PHOTO}, {photo.shape[3]} x "

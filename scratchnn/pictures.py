@@ -62,7 +62,7 @@ def side_by_side(path: str | Path, images: Sequence[np.ndarray], captions: Seque
     """Photographs (3, H, W) in 0..1 of one size beside each other, each above its lines of text."""
     H, W = images[0].shape[1:]
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
-    with _figure(path, (5.2 * len(images), 5 * H / W + 0.19 * lines + 0.3), title) as figure:
+    with _figure(path, (5.2 * len(images), 5.1 * H / W + 0.19 * lines + (0.3 if title else 0.1)), title) as figure:
         for axes, image, caption in zip(figure.subplots(1, len(images)), images, captions, strict=True):
             axes.imshow(image.transpose(1, 2, 0).clip(0, 1))
             axes.set(xticks=[], yticks=[])

@@ -20,7 +20,7 @@ UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log
          "score": "classes", "auc": "share", "column_difference": "share",
          "correlation_difference": "correlation", "ratio_to_torch": "ratio",
          "valid": "nats", "held": "steps", "silent": "steps", "looped": "steps", "stuck": "pieces",
-         "objective": "activations", "times_noise": "ratio", "probability": "share"}
+         "objective": "activations", "times_noise": "ratio", "probability_before": "share", "probability_after": "share"}
 
 
 def append_results(path: str | Path, metrics: dict[str, float], *, split: str, protocol: str, seed: int, seconds: float) -> None:

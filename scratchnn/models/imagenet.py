@@ -24,7 +24,7 @@ from scratchnn.data.files import read_bytes
 from scratchnn.data.folder import read_picture
 from scratchnn.tensor import Tensor
 
-CLASSES = 1000
+CLASSES, NAMES = 1000, "imagenet-simple-labels.json"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)         # of the red, green and blue of ImageNet's pictures
 
 
@@ -95,12 +95,15 @@ def picture(path: str | Path, size: int) -> np.ndarray:
     return np.ascontiguousarray(resized.transpose(2, 0, 1), np.float32) / np.float32(255)
 
 
-def class_names(path: str | Path | None = None) -> tuple[str, ...]:
-    """Names of ImageNet's 1,000 classes by number, from a JSON list, by default the one in $SCRATCHNN_DATA/squeezenet.
+def class_names(path: str | Path | None = None, weights: str | Path | None = None) -> tuple[str, ...]:
+    """Names of ImageNet's 1,000 classes by number, from a JSON list: `path`, or imagenet-simple-labels.json beside a file of weights, if it
+    is there, or the one in $SCRATCHNN_DATA/squeezenet.
 
     Raises DataError if the file holds something else, DownloadError if it is neither there nor to be had.
     """
-    path = fetch("imagenet-names") / "imagenet-simple-labels.json" if path is None else path
+    if path is None:
+        path = Path(weights).with_name(NAMES) if weights else Path()
+        path = path if path.is_file() else fetch("imagenet-names") / NAMES
     try:
         names = json.loads(read_bytes(path, 1 << 20))
     except (ValueError, RecursionError) as fault:
