@@ -1,15 +1,27 @@
-"""WaveNet (van den Oord et al. 2016), a ladder: ladder.py holds the rungs below, stack.py the stack of residual layers that the library
-calls for whole sequences."""
+"""WaveNet (van den Oord et al. 2016), a ladder: ladder.py holds the rungs below those that the library calls: stack.py, the stack of
+residual layers over whole sequences, and steps.py, samples drawn one by one."""
+
+from typing import NamedTuple
 
 import numpy as np
 
 from kernels import jit
+from kernels.cpu.random import MASK
+from kernels.cpu.wavenet.packing import aligned_zeros, pack_dense, pack_skip, pack_stack, pack_stack_back, unpanelled, whole
 from kernels.cpu.wavenet.stack import BLOCK, PARTS, backward_kernel, forward_kernel
-from kernels.cpu.wavenet.tiles import HALF_BYTES
-from kernels.reference.wavenet import generate_wavenet, pack_wavenet  # noqa: F401
-from kernels.shapes import wavenet_sizes
+from kernels.cpu.wavenet.steps import generate_kernel
+from kernels.shapes import (
+    WaveNetState,
+    raise_not_finite,
+    wavenet_choice,
+    wavenet_condition,
+    wavenet_model_sizes,
+    wavenet_sizes,
+    wavenet_start,
+)
 
 SMALL = 1 << 18      # multiplications below which one thread is faster
+GROUP = 16           # sequences at most that one core draws at a time
 
 
 def wavenet(h, weight, bias, residual, residual_bias, dilations, condition=None):
@@ -28,7 +40,7 @@ def wavenet(h, weight, bias, residual, residual_bias, dilations, condition=None)
     if z.size:
         w = pack_stack(weight, bias, residual, residual_bias)
         forward_kernel(inputs.ravel(), z.ravel(), w.ravel(), w.shape[1], np.array(dilations), _flat(condition, h.dtype), N, T, L, R,
-                       _whole(R, h.dtype), F, _chunks(N, T), _threads(N * T * R * R))
+                       whole(R, h.dtype), F, _chunks(N, T), _threads(N * T * R * R))
     return z, inputs
 
 
@@ -36,88 +48,92 @@ def wavenet_backward(g, inputs, weight, bias, residual, dilations, condition=Non
     """Gradients of h, weight, bias, residual, residual_bias and condition (None if there is none), given that of z, (N, T, L R), and
     the inputs of all layers; gates are computed again. FLOPs: 28 N T R^2 L."""
     (L, N, T, R), dtype = inputs.shape, inputs.dtype
-    F, K = 0 if condition is None else condition.shape[1], _whole(R, dtype)
+    F, K = 0 if condition is None else condition.shape[1], whole(R, dtype)
     dh, dcondition = np.zeros((N, T, R), dtype), None if condition is None else np.empty(condition.shape, dtype)
     size, chunks = 5 * K * K + 3 * K, _chunks(N, T)
     totals = np.zeros((L, size), dtype)
     if dh.size:
         w, room = pack_stack_back(weight, bias, residual), (np.empty(N * T * 2 * K, dtype), np.empty(N * T * 2 * K, dtype))
         backward_kernel(_flat(g, dtype), _flat(inputs, dtype), dh.ravel(), room, w.ravel(), w.shape[1], np.array(dilations),
-                        _flat(condition, dtype), _aligned((chunks, size), dtype).ravel(), totals.ravel(), _flat(dcondition, dtype), size, N,
+                        _flat(condition, dtype), aligned_zeros((chunks, size), dtype).ravel(), totals.ravel(), _flat(dcondition, dtype), size, N,
                         T, L, R, K, F, chunks, _threads(N * T * R * R))
     dw, dv, db, dc = np.split(totals, np.cumsum([4 * K * K, K * K, 2 * K]), 1)
-    dweight = _outputs(dw.reshape(L, 2, K, 2 * K)[:, :, :R], R).transpose(0, 3, 2, 1)
-    return (dh, np.ascontiguousarray(dweight), _outputs(db, R), dv.reshape(L, K, K)[:-1, :R, :R].copy(), dc[:-1, :R].copy(), dcondition)
+    dweight = unpanelled(dw.reshape(L, 2, K, 2 * K)[:, :, :R], R).transpose(0, 3, 2, 1)
+    return (dh, np.ascontiguousarray(dweight), unpanelled(db, R), dv.reshape(L, K, K)[:-1, :R, :R].copy(), dc[:-1, :R].copy(), dcondition)
 
 
-# ---- weights and gradients as the kernels lay them ------------------------------------------------------------------
+class PackedWaveNet(NamedTuple):
+    """A WaveNetModel as `pack_wavenet` lays it out: all numbers in one array, in the order in which they are read."""
 
-def pack_stack(weight, bias, residual, residual_bias):
-    """For each layer, in a line: weights (panels, 2 K inputs, panel), bias, residual weights (half panels, K inputs, half panel) and
-    bias. Inputs are the earlier position's K and then this one's, of which R are used; K is made of whole half panels."""
-    (L, _, R, _), K, dtype = weight.shape, _whole(weight.shape[2], weight.dtype), weight.dtype
-    lines, half = _aligned((L, 5 * K * K + 3 * K), dtype), HALF_BYTES // dtype.itemsize
-    w, b, v, c = np.split(lines, np.cumsum([4 * K * K, 2 * K, K * K]), 1)
-    _pack_taps(weight, w)
-    b[...] = _panels(bias, K)
-    square = np.zeros((L - 1, K, K), dtype)
-    square[:, :R, :R] = residual.transpose(0, 2, 1)
-    v[:-1].reshape(L - 1, K // half, K, half)[...] = square.reshape(L - 1, K, K // half, half).swapaxes(1, 2)
-    c[:-1, :R] = residual_bias
-    return lines
+    numbers: np.ndarray
+    places: np.ndarray                    # of the input's rows, the skip product, and the two output layers
+    dilations: tuple
+    sizes: tuple                          # Q, R, S, L
+    ids: bool                             # whether it reads ids, or numbers
 
 
-def pack_stack_back(weight, bias, residual):
-    """Likewise: weights and bias as above; the weights of each tap (half panels, 2 K outputs, half panel) and the residual ones (half
-    panels, K outputs, half panel)."""
-    (L, _, R, _), K, dtype = weight.shape, _whole(weight.shape[2], weight.dtype), weight.dtype
-    lines, half = _aligned((L, 9 * K * K + 2 * K), dtype), HALF_BYTES // dtype.itemsize
-    w, b, taps, v = np.split(lines, np.cumsum([4 * K * K, 2 * K, 4 * K * K]), 1)
-    _pack_taps(weight, w)
-    b[...] = _panels(bias, K)
-    square = np.zeros((2, L, 2 * K, K), dtype)
-    square[..., :R] = _panels(weight.transpose(3, 0, 2, 1), K).swapaxes(2, 3)
-    taps.reshape(L, 2, K // half, 2 * K, half)[...] = square.reshape(2, L, 2 * K, -1, half).transpose(1, 0, 3, 2, 4)
-    square = np.zeros((L - 1, K, K), dtype)
-    square[:, :R, :R] = residual
-    v[:-1].reshape(L - 1, K // half, K, half)[...] = square.reshape(L - 1, K, K // half, half).swapaxes(1, 2)
-    return lines
+def pack_wavenet(model):
+    """A WaveNetModel laid out for generate_wavenet, for one that draws in many calls: what packing costs is then paid once.
+
+    It is a copy: later changes of the model do not reach it. ValueError and TypeError for arrays that do not fit each other.
+    """
+    sizes = Q, R, S, L = wavenet_model_sizes(model)
+    dtype, ids = model.weight.dtype, model.input_bias is None
+    K, S, V = whole(R, dtype), whole(S, dtype, 2), whole(Q, dtype, 2)
+    rows = np.zeros((Q if ids else 2, K), dtype)
+    rows[:, :R] = model.input_weight if ids else np.stack([model.input_weight[:, 0], model.input_bias])
+    parts = [pack_stack(model.weight, model.bias, model.residual, model.residual_bias),
+             pack_dense(pack_skip(model.skip_weight, R, K), model.skip_bias, L * K, S),
+             pack_dense(model.out1_weight, model.out1_bias, S, S), pack_dense(model.out2_weight, model.out2_bias, S, V), rows]
+    places = np.cumsum([part.size for part in parts])
+    numbers = aligned_zeros(places[-1], dtype)
+    np.concatenate([part.ravel() for part in parts], out=numbers)
+    return PackedWaveNet(numbers, places[[3, 0, 1, 2]], tuple(model.dilations), sizes, ids)
 
 
-def _pack_taps(weight, to):
-    """weight (L, 2 R, R, 2) as panels, in `to` (L, 4 K K)."""
-    (L, _, R, _), K = weight.shape, _whole(weight.shape[2], weight.dtype)
-    wide, rows = 2 * HALF_BYTES // weight.itemsize, np.zeros((L, 2, K, 2 * K), weight.dtype)
-    rows[:, :, :R] = _panels(weight.transpose(0, 3, 2, 1), K)
-    to.reshape(L, 2 * K // wide, 2 * K, wide)[...] = rows.reshape(L, 2 * K, -1, wide).swapaxes(1, 2)
+def generate_wavenet(model, start, state, steps, temperature=1.0, top_k=None, seed=0, offset=0, condition=None, hop=None):
+    """(samples (N, steps), their log-probabilities (N, steps), WaveNetState): N sequences go on from start (N, P), a WaveNet reading
+    what it has drawn:  outputs = out2(relu(out1(relu(skip(z of all layers)))))
 
+    model        WaveNetModel, or what pack_wavenet made of one
+    start        ids or numbers (N, P), P at least 1: fed first, whatever the model thinks of them
+    state        WaveNetState from which the sequences start; None for the beginning. The one returned is that before the last sample was
+                 read: a call with that sample alone as `start` and offset + steps * N goes on exactly
+    temperature  divides the logits of ids, and multiplies the scales of logistics; 0 takes the most likely id, or the mean of the most
+                 likely logistic
+    top_k        draw among so many most likely ids alone, the smaller id first where two tie; None for all
+    condition    (N, F, 2 L R) or None: rows that are added to what enters the gates, one for each frame of `hop` samples since position 0;
+                 the first is that of the frame in which this call's first sample lies. hop None: one frame for all
 
-def _panels(x, K):
-    """x (..., 2 R), tanh's numbers and the sigmoid's, as panels (..., 2 K): half of each by turns."""
-    R, half = x.shape[-1] // 2, HALF_BYTES // x.itemsize
-    both = np.zeros((*x.shape[:-1], 2, K), x.dtype)
-    both[..., :R] = x.reshape(*x.shape[:-1], 2, R)
-    return both.reshape(*x.shape[:-1], 2, K // half, half).swapaxes(-2, -3).reshape(*x.shape[:-1], 2 * K)
+    Sample s of sequence n takes the uniforms of block offset + s * N + n. Uses steps * N blocks. The log-probabilities are the model's
+    own, without temperature and choice. Steps may be 0: the start is fed, and the state returned.
+    Of numbers, the outputs are M logits, M means and M logarithms of scales of a mixture of logistics (Salimans et al. 2017): a sample is a
+    16-bit one, of 65,536 levels from -1 to 1 - 2^-15, whose mass is that of the bin of width 2^-15 around it, at the ends with all beyond.
+    ValueError for shapes that do not fit, settings out of range, outputs that are not finite; IndexError for an id that there is not.
 
-
-def _outputs(x, R):
-    """The other way round: panels (..., 2 K) as (..., 2 R)."""
-    half = HALF_BYTES // x.itemsize
-    both = x.reshape(*x.shape[:-1], -1, 2, half).swapaxes(-2, -3).reshape(*x.shape[:-1], 2, -1)
-    return both[..., :R].reshape(*x.shape[:-1], 2 * R)
-
-
-def _whole(R, dtype):
-    """R filled up to whole half panels."""
-    half = HALF_BYTES // dtype.itemsize
-    return -(-R // half) * half
-
-
-def _aligned(shape, dtype):
-    """Zeros that begin on a cache line."""
-    count, line = int(np.prod(shape)), 64 // dtype.itemsize
-    room = np.zeros(count + line, dtype)
-    return room[(-room.ctypes.data % 64) // dtype.itemsize:][:count].reshape(shape)
+    A sample makes (5 L R^2 + L R S + S^2 + S Q) N multiply-adds, and reads all weights once for every two sequences.
+    """
+    packed = model if isinstance(model, PackedWaveNet) else pack_wavenet(model)
+    (Q, R, S, L), dtype, dilations, ids = packed.sizes, packed.numbers.dtype, packed.dilations, packed.ids
+    start, (position, ring) = wavenet_start(packed.sizes, dilations, dtype, ids, start, state)
+    steps, temperature, k = wavenet_choice(Q, ids, steps, temperature, top_k)
+    (N, P), K = start.shape, whole(R, dtype)
+    fed = P + max(steps - 1, 0)
+    frames = 0 if condition is None else condition.shape[1]
+    condition, hop = wavenet_condition(packed.sizes, N, fed, position, condition, hop, dtype)
+    drawn, log_probs, bad = np.empty((N, steps), start.dtype), np.empty((N, steps), dtype), np.full(N, -1)
+    no_ids, no_numbers = np.empty(0, np.int64), np.empty(0, dtype)
+    sizes = (N, P, steps, frames, L, R, K, whole(S, dtype, 2), Q, whole(Q, dtype, 2), ring.shape[1], 5 * K * K + 3 * K)
+    threads = _threads(N * fed * packed.numbers.size)
+    generate_kernel(packed.numbers, packed.places, np.array(dilations), sizes, start.ravel() if ids else no_ids,
+                    no_numbers if ids else start.ravel(), ring.ravel(), position, _flat(condition, dtype), hop, (temperature, k),
+                    np.uint64(int(seed) & MASK), np.uint64(int(offset) & MASK), np.empty(N * Q, dtype), np.empty(N * Q),
+                    np.empty(N * Q, np.int64), drawn.ravel() if ids else no_ids, no_numbers if ids else drawn.ravel(), log_probs.ravel(),
+                    bad, max(min(N, threads), -(-N // GROUP)), threads)
+    if bad.max() >= 0:
+        step, n = min((int(s), n) for n, s in enumerate(bad) if s >= 0)
+        raise_not_finite(step, n, "generate_wavenet")
+    return drawn, log_probs, WaveNetState(position + fed, ring)
 
 
 def _flat(x, dtype):

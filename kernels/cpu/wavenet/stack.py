@@ -16,8 +16,8 @@ FLOPs: 10 N T R^2 L forward, 28 N T R^2 L backward. Bytes: forward 2 N T R L num
 
 import numpy as np
 
-from kernels import scalar
 from kernels.cpu.matmul import simd
+from kernels.cpu.wavenet.gates import gates
 from kernels.cpu.wavenet.tiles import HALF_BYTES, TALL_ROWS, add_tall, add_wide, aligned, clear, give, take
 from kernels.jit import full_width, inner, jit, like, parallel_for, uncounted
 
@@ -81,7 +81,8 @@ def bend(p, po, z, zo, count):
     for panel in range(np.uint64(count)):
         a, to = np.uint64(po) + panel * (half + half), np.uint64(zo) + panel * half
         for c in range(half):
-            z[to + c] = scalar.tanh(p[a + c]) * scalar.sigmoid(p[a + half + c])
+            tangent, gate = gates(p[a + c], p[a + half + c])
+            z[to + c] = tangent * gate
 
 
 @inner
@@ -92,8 +93,8 @@ def bend_back(p, po, z, zo, dz, do, count):
     for panel in range(np.uint64(count)):
         a, to, back = np.uint64(po) + panel * (half + half), np.uint64(zo) + panel * half, np.uint64(do) + panel * half
         for c in range(half):
-            tangent, gate, g = scalar.tanh(p[a + c]), scalar.sigmoid(p[a + half + c]), dz[back + c]
-            found = tangent * gate
+            tangent, gate = gates(p[a + c], p[a + half + c])
+            found, g = tangent * gate, dz[back + c]
             z[to + c] = found
             p[a + c] = g * gate * (one - tangent * tangent)
             p[a + half + c] = g * found * (one - gate)

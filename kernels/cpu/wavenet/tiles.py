@@ -12,11 +12,14 @@ A panel is as wide as the wide tile. Of the two products for each channel it hol
 all that get a sigmoid. A half panel is as wide as the tall tile.
 """
 
+import itertools
+
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from kernels.cpu.matmul import simd
-from kernels.cpu.matmul.simd import I64, _accumulate, _data, _vector
+from kernels.cpu.matmul.simd import I64, _accumulate, _broadcast, _call, _data, _vector
 from kernels.jit import inner
 
 WIDE_VECTORS = {"avx512": 4, "avx2": 2, "neon": 4}[simd.HOST]
@@ -50,6 +53,93 @@ def _tile(rows, vectors):
 
 
 wide_tile, tall_tile = _tile(WIDE_ROWS, WIDE_VECTORS), _tile(TALL_ROWS, WIDE_VECTORS // 2)
+
+
+def _line_tile(rows, vectors, ways):
+    """The same for few rows, which lie along k, and a `kb` divisible by `ways`: each sum is cut into so many, of every ways-th term, that
+    do not wait for each other. What is in C begins the first one."""
+    @intrinsic
+    def tile(typing_context, a, ao, ra, b, bo, ldb, c, co, ldc, kb):
+        vector, suffix = _vector(a)
+        L = vector.count
+
+        def codegen(context, builder, signature, args):
+            A, B, C = (_data(context, builder, signature, args, i) for i in (0, 3, 6))
+            _, ao, ra, _, bo, ldb, _, co, ldc, kb = args
+            lines = [builder.gep(A, [builder.add(ao, builder.mul(ra, I64(r)))]) for r in range(rows)]
+            places = [[_vector_place(builder, C, builder.add(co, builder.mul(ldc, I64(r))), v, vector) for v in range(vectors)]
+                      for r in range(rows)]
+            zero = ir.Constant(vector, [0.0] * L)
+            first = [[[builder.load(place, align=4) if way == 0 else zero for place in row] for row in places] for way in range(ways)]
+            top = builder.gep(B, [bo])
+            before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("after_k")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k, row = builder.phi(I64), builder.phi(B.type)
+            sums = [[[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)] for _ in range(ways)]
+            total, following, below = [], builder.add(k, I64(ways)), row
+            for way in range(ways):
+                right = [builder.load(_vector_place(builder, below, I64(0), v, vector), align=4) for v in range(vectors)]
+                left = [_broadcast(builder, builder.load(builder.gep(line, [builder.add(k, I64(way))])), vector) for line in lines]
+                total.append([[_call(builder, f"llvm.fma.{suffix}", vector, left[r], right[v], sums[way][r][v]) for v in range(vectors)]
+                              for r in range(rows)])
+                below = builder.gep(below, [ldb])
+            for phi, start, value in ((k, I64(0), following), (row, top, below),
+                                      *zip(_all(sums), _all(first), _all(total), strict=True)):
+                phi.add_incoming(start, before)
+                phi.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", following, kb), loop, after)
+            builder.position_at_end(after)
+            for r, v in itertools.product(range(rows), range(vectors)):
+                parts = [total[way][r][v] for way in range(ways)]
+                while len(parts) > 1:
+                    parts = [builder.fadd(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+                builder.store(parts[0], places[r][v], align=4)
+            return context.get_dummy_value()
+
+        return types.void(a, ao, ra, b, bo, ldb, c, co, ldc, kb), codegen
+
+    return tile
+
+
+def _vector_place(builder, base, at, v, vector):
+    """Pointer to vector v from number `at` on."""
+    return builder.bitcast(builder.gep(base, [builder.add(at, I64(v * vector.count))]), vector.as_pointer())
+
+
+def _all(nested):
+    return [x for plane in nested for row in plane for x in row]
+
+
+one_line, two_lines = _line_tile(1, WIDE_VECTORS, 2), _line_tile(2, WIDE_VECTORS, 2)
+one_half_line, two_half_lines = _line_tile(1, WIDE_VECTORS // 2, 4), _line_tile(2, WIDE_VECTORS // 2, 4)
+
+
+@inner
+def add_lines(a, ao, ra, b, bo, c, co, ldc, kb, rows, width):
+    """C (rows, width) += A (rows, kb) B for few rows; the panels of B, one after the other, begin at bo. A row has the same bits beside
+    any others."""
+    wide = WIDE_VECTORS * simd.lanes(c)
+    for j in range(width // wide):
+        r, at = 0, bo + j * wide * kb
+        while r + 2 <= rows:
+            two_lines(a, ao + r * ra, ra, b, at, wide, c, co + r * ldc + j * wide, ldc, kb)
+            r += 2
+        if r < rows:
+            one_line(a, ao + r * ra, ra, b, at, wide, c, co + r * ldc + j * wide, ldc, kb)
+
+
+@inner
+def add_half_lines(a, ao, ra, b, bo, c, co, ldc, kb, rows, width):
+    """The same for half panels."""
+    half = WIDE_VECTORS // 2 * simd.lanes(c)
+    for j in range(width // half):
+        r, at = 0, bo + j * half * kb
+        while r + 2 <= rows:
+            two_half_lines(a, ao + r * ra, ra, b, at, half, c, co + r * ldc + j * half, ldc, kb)
+            r += 2
+        if r < rows:
+            one_half_line(a, ao + r * ra, ra, b, at, half, c, co + r * ldc + j * half, ldc, kb)
 
 
 @inner
