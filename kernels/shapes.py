@@ -178,7 +178,7 @@ class WaveNetModel(NamedTuple):
 
     input_weight: np.ndarray        # (Q, R), one row for each id; or (R, 1)
     input_bias: np.ndarray | None   # None; or (R,)
-    weight: np.ndarray              # (L, 2 R, R, 2): tanh's channels, then the sigmoid's; the earlier position's tap, then the present one's
+    weight: np.ndarray              # (L, 2 R, R, 2): tanh's channels, then the sigmoid's; the earlier position's tap, then this one's
     bias: np.ndarray                # (L, 2 R)
     residual: np.ndarray            # (L - 1, R, R)
     residual_bias: np.ndarray       # (L - 1, R)
@@ -195,7 +195,7 @@ class WaveNetState(NamedTuple):
     """What a WaveNet remembers of the samples that it has read."""
 
     position: int                   # how many they are
-    ring: np.ndarray                # (N, sum of dilations, R): a layer of dilation d keeps its last d inputs, that of position t in row t % d
+    ring: np.ndarray                # (N, sum of dilations, R): a layer keeps as many inputs, that of position t in row t % dilation
 
 
 LEVELS = 32768                      # of a 16-bit sample between 0 and 1: it is a whole number from -LEVELS to LEVELS - 1, over LEVELS
@@ -225,17 +225,16 @@ def wavenet_model_sizes(model):
     return Q, R, S, L
 
 
-def wavenet_start(model, sizes, start, state):
+def wavenet_start(sizes, dilations, dtype, ids, start, state):
     """(start (N, P), WaveNetState with a ring of its own): zeros if None. ValueError, TypeError or IndexError for what is none."""
-    Q, R, _, _ = sizes
-    start, dtype, ids = np.asarray(start), model.weight.dtype, model.input_bias is None
+    (Q, R, _, _), start = sizes, np.asarray(start)
     kinds = "iu" if ids else "f"
     if start.ndim != 2 or not start.size or start.dtype.kind not in kinds:
         raise ValueError(f"generate_wavenet: start must be {'whole numbers' if ids else 'floating-point numbers'} (N, P), N and P at least "
                          f"1, got {start.dtype} {start.shape}")
     if ids and not (start.min() >= 0 and start.max() < Q):
         raise IndexError(f"generate_wavenet: start holds ids from {start.min()} to {start.max()}, the model knows 0..{Q - 1}")
-    shape = (len(start), int(sum(model.dilations)), R)
+    shape = (len(start), int(sum(dilations)), R)
     if state is None:
         state = WaveNetState(0, np.zeros(shape, dtype))
     if state.ring.shape != shape or state.ring.dtype != dtype or state.position < 0:

@@ -134,7 +134,8 @@ def _draw_number(outputs, temperature, u):
     if not np.isfinite([logits, means, scales]).all():
         return None
     cumulative = np.cumsum(np.exp(logits - logits.max()))
-    chosen = np.argmax(logits) if temperature == 0 else min(np.searchsorted(cumulative, u[0] * cumulative[-1], side="right"), len(logits) - 1)
+    drawn = min(np.searchsorted(cumulative, u[0] * cumulative[-1], side="right"), len(logits) - 1)
+    chosen = np.argmax(logits) if temperature == 0 else drawn
     v = min(max(u[1], 2.0 ** -54), 1 - 2.0 ** -53)
     x = means[chosen] + temperature * scales[chosen] * (np.log(v) - np.log1p(-v))
     level = np.clip(np.rint(x * LEVELS), -LEVELS, LEVELS - 1)
@@ -149,7 +150,7 @@ def generate_wavenet(model, start, state, steps, temperature=1.0, top_k=None, se
     """(samples (N, steps), their log-probabilities, WaveNetState): N sequences go on from start (N, P), as kernels/cpu/wavenet says."""
     sizes, dtype = wavenet_model_sizes(model), model.weight.dtype
     ids = model.input_bias is None
-    start, (position, ring) = wavenet_start(model, sizes, start, state)
+    start, (position, ring) = wavenet_start(sizes, model.dilations, dtype, ids, start, state)
     steps, temperature, k = wavenet_choice(sizes[0], ids, steps, temperature, top_k)
     N, P = start.shape
     fed = P + max(steps - 1, 0)
