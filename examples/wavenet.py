@@ -42,9 +42,9 @@ LASTING = 6.0        # seconds of these
 
 
 def parse():
-    parser = arguments(__doc__, out="out/wavenet", data=DATA, epochs=10,
+    parser = arguments(__doc__, out="out/wavenet", data=DATA, epochs=8,
                        smoke={"epochs": 1, "residual": 8, "skip": 16, "blocks": 1, "layers": 7, "clips": 10, "listen": 1, "ema": 0.9,
-                              "batch_size": 16})
+                              "batch_size": 2, "lr": 0.01})
     parser.add_argument("--output", choices=("mu-law", "logistics"), default="mu-law", help="what the network says: one of 256 classes, or "
                         "a mixture of logistic distributions over 16 bits (default: mu-law)")
     parser.add_argument("--mixtures", type=whole(), default=5, metavar="N", help="of --output logistics (default: 5)")
@@ -55,12 +55,12 @@ def parse():
     parser.add_argument("--skip", type=whole(), default=128, metavar="N", help="channels above it (default: 128)")
     parser.add_argument("--blocks", type=whole(), default=2, metavar="N", help="in which dilations begin again (default: 2)")
     parser.add_argument("--layers", type=whole(1, 16), default=9, metavar="N", help="of a block, with dilations 1, 2, 4, ... (default: 9)")
-    parser.add_argument("--batch-size", type=whole(), default=4, metavar="N", help="takes in a batch (default: 4)")
+    parser.add_argument("--batch-size", type=whole(), default=2, metavar="N", help="takes in a batch (default: 2)")
     parser.add_argument("--length", type=whole(256), default=8192, metavar="N", help="samples; longer takes are divided (default: 8192)")
     parser.add_argument("--lr", type=number(0), default=2e-3, metavar="X", help="learning rate of Adam at the start; it falls to 0 as half "
                         "a cosine (default: 0.002)")
-    parser.add_argument("--ema", type=number(0, 0.99999), default=0.995, metavar="X", help="decay of the average of weights that is "
-                        "judged and kept (default: 0.995)")
+    parser.add_argument("--ema", type=number(0, 0.99999), default=0.99, metavar="X", help="decay of the average of weights that is "
+                        "judged and kept (default: 0.99)")
     parser.add_argument("--patience", type=whole(), default=10, metavar="N", help="epochs without a better one on the validation takes, of "
                         "which the best is kept, before training stops (default: 10)")
     parser.add_argument("--no-test", action="store_true", help="judge by the validation takes alone, to choose settings by")

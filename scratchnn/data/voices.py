@@ -34,7 +34,7 @@ def vowel(name: str, seed: int, number: int) -> np.ndarray:
     pitch = (100 + 110 * u[2]) * 2 ** (0.3 * (u[3] - 0.7) * t + 0.01 * np.sin(2 * np.pi * (2 + u[4]) * t))
     phase = np.cumsum(pitch / RATE) % 1
     noise = kernels.normal(seed, (number << 32) + (1 << 30), (count,), np.dtype(np.float32))
-    sound = np.gradient(_pulse(phase)) + (0.01 + 0.02 * u[5]) * noise
+    sound = np.gradient(_pulse(phase)) + (0.002 + 0.004 * u[5]) * noise
     for frequency, width in zip((*FORMANTS[name], FOURTH), BANDWIDTHS, strict=True):
         frequency = min(frequency * size, 0.47 * RATE)
         c = -np.exp(-2 * np.pi * width / RATE)

@@ -51,7 +51,7 @@ def _parsed(path, content):
             warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)
             return wavfile.read(io.BytesIO(content))
     except Exception as error:                  # a damaged file ends in any of half a dozen kinds
-        raise DataError(f"{path}: not a sound WAV file: {error or type(error).__name__}") from None
+        raise DataError(f"{path}: not a sound WAV file: {error or type(error).__name__}; export it anew") from None
 
 
 def _scaled(path, samples):
@@ -79,7 +79,7 @@ def resample(sound: np.ndarray, found: int, rate: int, name: str | Path = "sound
                         f"{rate:,}, or take a rate of {found:,}")
     from scipy.signal import resample_poly
     shared = math.gcd(found, rate)
-    if max(found, rate) // shared > 100_000:    # the filter is twenty times as long
+    if max(found, rate) // shared > 20_000:     # the filter is twenty times as long
         raise DataError(f"{name}: {found:,} samples a second have no simple ratio to {rate:,}; record it at a usual rate, such as 44,100")
     return resample_poly(sound.astype(np.float64), rate // shared, found // shared).clip(-1, 1).astype(np.float32)
 
