@@ -119,10 +119,6 @@ def _outputs(model, x, t, ring, condition):
     return np.maximum(skip @ model.out1_weight.T + model.out1_bias, 0) @ model.out2_weight.T + model.out2_bias
 
 
-def _softplus(x):
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-
-
 def _draw_number(outputs, temperature, u):
     """(a 16-bit sample in -1..1, its log-probability) from M logits, M means and M logarithms of scales; None if they are not finite.
 
@@ -140,10 +136,9 @@ def _draw_number(outputs, temperature, u):
     x = means[chosen] + temperature * scales[chosen] * (np.log(v) - np.log1p(-v))
     level = np.clip(np.rint(x * LEVELS), -LEVELS, LEVELS - 1)
     low, high = ((level + side - LEVELS * means) / (LEVELS * scales) for side in (-0.5, 0.5))
-    mass = -np.log(-np.expm1(low - high)) if -LEVELS < level < LEVELS - 1 else 0
-    mass = mass + (_softplus(-high) if level < LEVELS - 1 else 0) + (_softplus(low) if level > -LEVELS else 0)
-    shares = logits - logits.max() - np.log(cumulative[-1]) - mass
-    return level / LEVELS, shares.max() + np.log(np.sum(np.exp(shares - shares.max())))
+    below, above = _sigmoid(high), _sigmoid(-low)                       # of the difference of two sigmoids, so written, nothing is lost
+    mass = below if level == -LEVELS else above if level == LEVELS - 1 else below * above * -np.expm1(low - high)
+    return level / LEVELS, np.log(np.sum(np.exp(logits - logits.max()) * mass)) - np.log(cumulative[-1])
 
 
 def generate_wavenet(model, start, state, steps, temperature=1.0, top_k=None, seed=0, offset=0, condition=None, hop=None):

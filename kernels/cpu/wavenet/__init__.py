@@ -66,7 +66,8 @@ class PackedWaveNet(NamedTuple):
     """A WaveNetModel as `pack_wavenet` lays it out: all numbers in one array, in the order in which they are read."""
 
     numbers: np.ndarray
-    places: np.ndarray                    # of the input's rows, the skip product, and the two output layers
+    table: int                            # place of the rows that become the first layer's inputs
+    plan: np.ndarray                      # of the skip product and the two output layers: place, inputs, outputs
     dilations: tuple
     sizes: tuple                          # Q, R, S, L
     ids: bool                             # whether it reads ids, or numbers
@@ -88,7 +89,8 @@ def pack_wavenet(model):
     places = np.cumsum([part.size for part in parts])
     numbers = aligned_zeros(places[-1], dtype)
     np.concatenate([part.ravel() for part in parts], out=numbers)
-    return PackedWaveNet(numbers, places[[3, 0, 1, 2]], tuple(model.dilations), sizes, ids)
+    plan = np.array([places[0], L * K, S, places[1], S, S, places[2], S, V])
+    return PackedWaveNet(numbers, places[3], plan, tuple(model.dilations), sizes, ids)
 
 
 def generate_wavenet(model, start, state, steps, temperature=1.0, top_k=None, seed=0, offset=0, condition=None, hop=None):
@@ -125,7 +127,7 @@ def generate_wavenet(model, start, state, steps, temperature=1.0, top_k=None, se
     no_ids, no_numbers = np.empty(0, np.int64), np.empty(0, dtype)
     sizes = (N, P, steps, frames, L, R, K, whole(S, dtype, 2), Q, whole(Q, dtype, 2), ring.shape[1], 5 * K * K + 3 * K)
     threads = _threads(N * fed * packed.numbers.size)
-    generate_kernel(packed.numbers, packed.places, np.array(dilations), sizes, start.ravel() if ids else no_ids,
+    generate_kernel(packed.numbers, packed.table, packed.plan, np.array(dilations), sizes, start.ravel() if ids else no_ids,
                     no_numbers if ids else start.ravel(), ring.ravel(), position, _flat(condition, dtype), hop, (temperature, k),
                     np.uint64(int(seed) & MASK), np.uint64(int(offset) & MASK), np.empty(N * Q, dtype), np.empty(N * Q),
                     np.empty(N * Q, np.int64), drawn.ravel() if ids else no_ids, no_numbers if ids else drawn.ravel(), log_probs.ravel(),

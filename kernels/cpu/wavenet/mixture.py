@@ -5,79 +5,61 @@ import math
 import numpy as np
 
 from kernels.jit import inner, like
-from kernels.scalar import HALF, exp, expm1, log, log1p, philox, uniform64
+from kernels.scalar import HALF, exp, expm1, log, log1p, philox, sigmoid, uniform64
 from kernels.scalar.bits import rint
 from kernels.shapes import LEVELS, LOWEST_LOG_SCALE
 
 
 @inner
-def softplus(x):
-    """log(1 + exp(x))"""
-    return max(x, 0.0) + log1p(exp(-math.fabs(x)))
-
-
-@inner
-def log_mass(level, mean, scale):
-    """Logarithm of the mass that a logistic gives to a level: from half of one below to half above, at the ends all that lies beyond.
+def mass(level, mean, scale):
+    """What a logistic gives to a level: from half of one below to half above, at the ends all that lies beyond.
 
     With s the sigmoid, s(b) - s(a) = s(b) s(-a) (1 - exp(a - b)): nothing is lost where both are near 0 or near 1.
     """
     low, high = (level - 0.5 - LEVELS * mean) / (LEVELS * scale), (level + 0.5 - LEVELS * mean) / (LEVELS * scale)
-    mass = 0.0
-    if -LEVELS < level < LEVELS - 1:
-        mass = log(-expm1(low - high))
-    if level < LEVELS - 1:
-        mass -= softplus(-high)
-    if level > -LEVELS:
-        mass -= softplus(low)
-    return mass
+    below, above = sigmoid(high), sigmoid(-low)
+    if level == -LEVELS:
+        return below
+    return above if level == LEVELS - 1 else below * above * -expm1(low - high)
 
 
 @inner
-def outputs_of(logits, base, M, m):
-    """(logit, mean, scale) of logistic m of M."""
-    return (np.float64(logits[np.uint64(base + m)]), np.float64(logits[np.uint64(base + M + m)]),
-            exp(max(np.float64(logits[np.uint64(base + 2 * M + m)]), LOWEST_LOG_SCALE)))
-
-
-@inner
-def mixture_task(n, logits, Q, temperature, seed, block, values, log_probs, at, line):
+def mixture_task(n, logits, Q, temperature, seed, block, weights, values, log_probs, at, line):
     """Draw a number for sequence n: values[n * line + at], NaN if its outputs are not finite; and its log-probability.
 
-    Of the block's two uniforms the first chooses the logistic, the second is where its distribution function is inverted.
+    Of the block's two uniforms the first chooses the logistic, the second is where its distribution function is inverted. `weights` is
+    room for Q numbers of each sequence: means, scales and weights of its logistics.
     """
-    M, base, place, best, highest, fine = Q // 3, n * Q, np.uint64(n * line + at), 0, -math.inf, True
+    M, place, total, fine = Q // 3, np.uint64(n * line + at), 0.0, True
+    first, means, scales = n * Q, n * Q + M, n * Q + 2 * M
+    best, highest = 0, -math.inf
+    for k in range(first, first + Q):
+        fine = fine and math.isfinite(logits[np.uint64(k)])
+        weights[np.uint64(k)] = logits[np.uint64(k)]
     for m in range(M):
-        logit, mean, scale = outputs_of(logits, base, M, m)
-        fine = fine and math.isfinite(logit) and math.isfinite(mean) and math.isfinite(scale)
-        if logit > highest:
-            best, highest = m, logit
+        if weights[np.uint64(first + m)] > highest:
+            best, highest = m, weights[np.uint64(first + m)]
+    for m in range(M):
+        weights[np.uint64(first + m)] = exp(weights[np.uint64(first + m)] - highest)
+        weights[np.uint64(scales + m)] = exp(max(weights[np.uint64(scales + m)], LOWEST_LOG_SCALE))
+        fine = fine and math.isfinite(weights[np.uint64(scales + m)])
+        total += weights[np.uint64(first + m)]
     values[place] = like(values[0], math.nan)
     if not fine:
         return
-    total = 0.0
-    for m in range(M):
-        total += exp(outputs_of(logits, base, M, m)[0] - highest)
     at_block = block + np.uint64(n)
     w0, w1, w2, w3 = philox(np.uint32(at_block), np.uint32(at_block >> HALF), np.uint32(seed), np.uint32(seed >> HALF))
-    limit, reached, chosen = uniform64(w0, w1) * total, 0.0, best
-    if temperature > 0:
-        chosen = 0
-        for m in range(M):
-            if reached <= limit:
-                chosen = m
-            reached += exp(outputs_of(logits, base, M, m)[0] - highest)
-    v = min(max(uniform64(w2, w3), 2.0 ** -54), 1 - 2.0 ** -53)
-    _, mean, scale = outputs_of(logits, base, M, chosen)
-    x = (mean + temperature * scale * (log(v) - log1p(-v))) * LEVELS
-    level = rint(min(max(x, np.float64(-LEVELS)), np.float64(LEVELS - 1)))
-    largest = -math.inf
+    limit, reached, chosen = uniform64(w0, w1) * total, 0.0, 0
     for m in range(M):
-        logit, mean, scale = outputs_of(logits, base, M, m)
-        largest = max(largest, logit + log_mass(level, mean, scale))
+        if reached <= limit:
+            chosen = m
+        reached += weights[np.uint64(first + m)]
+    chosen = chosen if temperature > 0 else best
+    v = min(max(uniform64(w2, w3), 2.0 ** -54), 1 - 2.0 ** -53)
+    x = weights[np.uint64(means + chosen)] + temperature * weights[np.uint64(scales + chosen)] * (log(v) - log1p(-v))
+    level = rint(min(max(x * LEVELS, np.float64(-LEVELS)), np.float64(LEVELS - 1)))
     share = 0.0
     for m in range(M):
-        logit, mean, scale = outputs_of(logits, base, M, m)
-        share += exp(logit + log_mass(level, mean, scale) - largest)
+        share += weights[np.uint64(first + m)] * mass(level, weights[np.uint64(means + m)], weights[np.uint64(scales + m)])
     values[place] = like(values[0], level / LEVELS)
-    log_probs[place] = like(log_probs[0], largest + log(share) - highest - log(total))
+    log_probs[place] = like(log_probs[0], log(share) - log(total))

@@ -16,7 +16,6 @@ FLOPs: 10 N T R^2 L forward, 28 N T R^2 L backward. Bytes: forward 2 N T R L num
 
 import numpy as np
 
-from kernels.cpu.matmul import simd
 from kernels.cpu.wavenet.gates import gates
 from kernels.cpu.wavenet.tiles import HALF_BYTES, TALL_ROWS, add_tall, add_wide, aligned, clear, give, take
 from kernels.jit import full_width, inner, jit, like, parallel_for, uncounted
@@ -133,7 +132,8 @@ def forward_task(chunk, chunks, layer, d, inputs, z, w, wo, condition, N, T, L, 
 def forward_kernel(inputs, z, w, step, dilations, condition, N, T, L, R, K, F, chunks, threads):
     """Fill z (N, T, L R) and all but the first of inputs (L, N, T, R)."""
     for layer in range(L):
-        parallel_for(forward_task, chunks, threads, (chunks, layer, dilations[layer], inputs, z, w, layer * step, condition, N, T, L, R, K, F))
+        parallel_for(forward_task, chunks, threads,
+                     (chunks, layer, dilations[layer], inputs, z, w, layer * step, condition, N, T, L, R, K, F))
 
 
 @inner
@@ -247,8 +247,9 @@ def backward_kernel(g, inputs, dh, dps, w, step, dilations, condition, sums, tot
     for layer in range(L - 1, -1, -1):
         later, dp = dps[(layer + 1) % 2], dps[layer % 2]
         above = dilations[layer + 1] if layer < L - 1 else 0
-        parallel_for(backward_task, chunks, threads, (chunks, layer, dilations[layer], above, g, inputs, dh, later, dp, w, layer * step, step,
-                                                      condition, sums, size, N, T, L, R, K, F))
+        parallel_for(backward_task, chunks, threads,
+                     (chunks, layer, dilations[layer], above, g, inputs, dh, later, dp, w, layer * step, step, condition, sums, size, N, T,
+                      L, R, K, F))
         parallel_for(sum_task, (size + PIECE - 1) // PIECE, threads, (sums, size, chunks, totals, layer * size))
         parallel_for(condition_task, N * F, threads, (dp, dcondition, layer, N, T, L, R, K, F))
     parallel_for(finish_task, chunks, threads, (chunks, dilations[0], dh, dps[0], w, 0, N, T, R, K))

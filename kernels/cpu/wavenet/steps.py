@@ -73,26 +73,29 @@ def run_layers(w, step, dilations, t, ring, first, rows, D, R, K, h, pairs, p, b
 
 
 @inner
-def dense(w, place, x, K, y, width, rows):
-    """y (rows, width) = bias + x (rows, K) times weights: at `place` the panels, and then the bias."""
-    for r in range(rows):
-        take(w, place + K * width, width, y, r * width, width)
-    add_lines(x, 0, K, w, place, y, 0, width, K, rows, width)
+def run_head(w, plan, x, rows):
+    """x holds z of all layers (rows, plan[1]), and then takes the sums of the skip connections and of the two output layers, each (rows,
+    width); where the last ones begin. plan: for each product the place of its weights, inputs and width; the bias is behind the weights."""
+    at, zero = 0, like(x[0], 0)
+    for i in range(0, plan.size, 3):
+        place, inputs, width = plan[i], plan[i + 1], plan[i + 2]
+        to = at + rows * inputs
+        for r in range(rows):
+            take(w, place + inputs * width, width, x, to + r * width, width)
+        add_lines(x, at, inputs, w, place, x, to, width, inputs, rows, width)
+        if i + 3 < plan.size:
+            for k in range(np.uint64(to), np.uint64(to + rows * width)):
+                x[k] = zero if x[k] <= zero else x[k]
+        at = to
+    return at
 
 
 @inner
-def rectify(x, count):
-    zero = like(x[0], 0)
-    for k in range(np.uint64(count)):
-        x[k] = zero if x[k] <= zero else x[k]
-
-
-@inner
-def generate_task(chunk, chunks, w, places, dilations, sizes, start_ids, start_values, ring, t0, condition, hop, choice, seed, offset,
+def generate_task(chunk, chunks, w, table, plan, dilations, sizes, start_ids, start_values, ring, t0, condition, hop, choice, seed, offset,
                   logits, weights, heap, ids, values, log_probs, bad):
     """Some sequences through all samples; bad[n] is the step before which the outputs of sequence n were not finite, or -1.
 
-    places: of the input rows, of the skip product, of the first output layer and of the second; the layers' weights begin w.
+    table: the place in w of the rows that become the first layer's inputs; plan: see run_head; the layers' weights begin w.
     """
     N, P, steps, frames, L, R, K, S, Q, V, D, step = sizes
     temperature, top_k = choice
@@ -100,17 +103,16 @@ def generate_task(chunk, chunks, w, places, dilations, sizes, start_ids, start_v
     first, stop = chunk * N // chunks, (chunk + 1) * N // chunks
     rows, real = stop - first, start_values.size > 0
     h, pairs, p = np.zeros(rows * K, w.dtype), np.zeros(rows * 2 * K, w.dtype), np.zeros(rows * 2 * K, w.dtype)
-    bias, z = np.zeros(rows * L * 2 * K, w.dtype), np.zeros(rows * L * K, w.dtype)
-    skip, out, top = np.zeros(rows * S, w.dtype), np.zeros(rows * S, w.dtype), np.zeros(rows * V, w.dtype)
+    bias, z = np.zeros(rows * L * 2 * K, w.dtype), np.zeros(rows * (L * K + 2 * S + V), w.dtype)
     frame = -1
     for i in range(P + steps - 1 if steps > 0 else P):
         now = (t0 + i) // hop - t0 // hop
         for r in range(rows):
             n = first + r
             if i < P:
-                read(w, places[0], start_ids, start_values, n * P + i, h, r * K, K)
+                read(w, table, start_ids, start_values, n * P + i, h, r * K, K)
             else:
-                read(w, places[0], ids, values, n * steps + i - P, h, r * K, K)
+                read(w, table, ids, values, n * steps + i - P, h, r * K, K)
             if now != frame:
                 add_frame(w, step, condition, (n * frames + now if frames > 0 else 0) * L * 2 * R, L, R, K, bias, r * L * 2 * K)
         frame = now
@@ -118,17 +120,13 @@ def generate_task(chunk, chunks, w, places, dilations, sizes, start_ids, start_v
         s = i - P + 1
         if s < 0 or steps == 0:
             continue
-        dense(w, places[1], z, L * K, skip, S, rows)
-        rectify(skip, rows * S)
-        dense(w, places[2], skip, S, out, S, rows)
-        rectify(out, rows * S)
-        dense(w, places[3], out, S, top, V, rows)
+        top = run_head(w, plan, z, rows)
         for r in range(rows):
             n = first + r
             for k in range(Q):
-                logits[np.uint64(n * Q + k)] = top[np.uint64(r * V + k)]
+                logits[np.uint64(n * Q + k)] = z[np.uint64(top + r * V + k)]
             if real:
-                mixture_task(n, logits, Q, temperature, seed, offset + np.uint64(s * N), values, log_probs, s, steps)
+                mixture_task(n, logits, Q, temperature, seed, offset + np.uint64(s * N), weights, values, log_probs, s, steps)
                 finite = values[np.uint64(n * steps + s)] >= -1
             else:
                 sample_task(n, logits, Q, temperature, top_k, 1.0, seed, offset + np.uint64(s * N), weights, heap, ids, log_probs, s, steps)
@@ -139,9 +137,9 @@ def generate_task(chunk, chunks, w, places, dilations, sizes, start_ids, start_v
 
 
 @jit
-def generate_kernel(w, places, dilations, sizes, start_ids, start_values, ring, t0, condition, hop, choice, seed, offset, logits, weights,
-                    heap, ids, values, log_probs, bad, chunks, threads):
+def generate_kernel(w, table, plan, dilations, sizes, start_ids, start_values, ring, t0, condition, hop, choice, seed, offset, logits,
+                    weights, heap, ids, values, log_probs, bad, chunks, threads):
     """Feed the start (N, P), and then what is drawn. sizes: N, P, steps, frames, L, R, K, S, Q, V, D, step, of which K, S and V are filled
     up to whole panels, D is the sum of dilations and `step` the numbers that a layer's weights take."""
-    parallel_for(generate_task, chunks, threads, (chunks, w, places, dilations, sizes, start_ids, start_values, ring, t0, condition, hop,
-                                                  choice, seed, offset, logits, weights, heap, ids, values, log_probs, bad))
+    parallel_for(generate_task, chunks, threads, (chunks, w, table, plan, dilations, sizes, start_ids, start_values, ring, t0, condition,
+                                                  hop, choice, seed, offset, logits, weights, heap, ids, values, log_probs, bad))
