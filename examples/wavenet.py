@@ -43,7 +43,7 @@ LASTING = 6.0        # seconds of these
 
 def parse():
     parser = arguments(__doc__, out="out/wavenet", data=DATA, epochs=8,
-                       smoke={"epochs": 1, "residual": 8, "skip": 16, "blocks": 1, "layers": 7, "clips": 10, "listen": 1, "ema": 0.9,
+                       smoke={"epochs": 1, "residual": 8, "skip": 16, "blocks": 1, "layers": 7, "clips": 10, "listen": 10, "ema": 0.9,
                               "batch_size": 2, "lr": 0.01})
     parser.add_argument("--output", choices=("mu-law", "logistics"), default="mu-law", help="what the network says: one of 256 classes, or "
                         "a mixture of logistic distributions over 16 bits (default: mu-law)")
@@ -66,8 +66,8 @@ def parse():
     parser.add_argument("--no-test", action="store_true", help="judge by the validation takes alone, to choose settings by")
     parser.add_argument("--clips", type=whole(), default=150, metavar="N", help="sounds with labels that are made to be recognised, about "
                         "(default: 150)")
-    parser.add_argument("--listen", type=whole(), default=8, metavar="N", help="epochs in which the network that recognises them learns "
-                        "from real takes (default: 8)")
+    parser.add_argument("--listen", type=whole(), default=300, metavar="N", help="steps in which the network that recognises them learns "
+                        "from real takes (default: 300)")
     parser.add_argument("--sample", type=number(0.01, 3600), metavar="SECONDS", help="only make a sound, by the weights in --from")
     parser.add_argument("--from", type=Path, dest="source", metavar="FOLDER", help="of a run whose weights are taken (default: --out)")
     parser.add_argument("--seed-audio", type=Path, metavar="FILE", help="a recording that --sample goes on from")
@@ -160,13 +160,13 @@ def make(args, model, audio, about, part):
 
 
 def ended(take, rate, model):
-    """A take up to where it falls silent."""
+    """A take up to where it falls silent, after it has begun."""
     nothing = take == model.samples.decode(model.samples.encode(np.zeros(1, np.int16)))
     size = round(SILENCE * rate / 2)
-    runs = np.convolve(nothing, np.ones(size, int), "valid") == size
-    spoken = np.flatnonzero(~nothing)                                          # it may hesitate before it begins
-    silent = np.flatnonzero(runs[spoken[0]:]) if len(spoken) else []
-    return take[:spoken[0] + silent[0]] if len(silent) else take
+    silent = np.convolve(nothing, np.ones(size, int), "valid")                 # samples of the next `size`
+    begun = np.argmax(silent <= size // 2)
+    ends = np.flatnonzero(silent[begun:] == size)
+    return take[:begun + ends[0]] if len(ends) else take
 
 
 # ---- what is written ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -106,28 +107,28 @@ class Recogniser:
     """A small convolutional network that learns from spectrograms of real takes which class they are of, and says it of others.
 
     takes, labels (N,)   to learn from;  classes   how many there are;  rate   samples a second
-    epochs               in which each take is seen once, moved in time and pitch
+    steps                of 32 takes, moved in time and pitch
 
     What is drawn comes from the global generator.
     """
 
     FRAMES, BANDS = 64, 40
 
-    def __init__(self, takes: Sequence[np.ndarray], labels: np.ndarray, classes: int, rate: int, epochs: int = 8):
+    def __init__(self, takes: Sequence[np.ndarray], labels: np.ndarray, classes: int, rate: int, steps: int = 300):
         self.rate = rate
         self.hop = max(1, int(np.quantile([len(take) for take in takes], 0.98)) // self.FRAMES)
         self.model = ConvNet((1, self.BANDS, self.FRAMES), classes, (16, 32, 64), 0.3)
         loader = DataLoader((self.pictures(takes), np.asarray(labels, np.int64)), min(32, len(takes)), shuffle=True, drop_last=True,
                             transform=Augment(shift=0.08, scale=0.08))
         optimizer = optim.AdamW(self.model.parameters(), 4e-3, weight_decay=0.02)
-        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs=epochs, steps_per_epoch=len(loader))
-        for _ in range(epochs):
-            for x, y in loader:
-                loss = F.cross_entropy(self.model(x), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
+        passes = itertools.chain.from_iterable(itertools.repeat(loader))
+        for x, y in itertools.islice(passes, steps):
+            loss = F.cross_entropy(self.model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
 
     def pictures(self, takes: Sequence[np.ndarray]) -> np.ndarray:
         """Spectrograms (N, 1, bands, frames) in 0..1, the loudest point of each at 1 and what is 70 dB below it at 0."""
