@@ -266,7 +266,7 @@ def wavenet_arguments(rng, floats, N, D, x, g):
         found["wavenet_backward"].append((arrived, inputs, *stack[1:4], dilations, condition))
         if T > 101 or R > 40:
             continue
-        S, ids = R + 3, R != 2
+        S, ids = R + 3, R != 2 or x.dtype == np.float32                 # in which a number may be rounded to the level beside
         first = (floats(9, R), None) if ids else (floats(R, 1), floats(R))
         last = floats(9, S) / np.sqrt(S).astype(x.dtype), floats(9)
         model = WaveNetModel(*first, *stack[1:], floats(S, L * R) * half, floats(S), floats(S, S) * half, floats(S), *last)
@@ -333,7 +333,7 @@ def test_both_wings_export_the_same_kernels():
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", sorted(set(exports(cpu)) - {"pack", "pack_text_model", "pack_wavenet"}))         # their results are for one kernel alone
+@pytest.mark.parametrize("name", sorted(set(exports(cpu)) - {"pack", "pack_text_model", "pack_wavenet"}))    # for one kernel alone
 def test_kernel(name, dtype):
     """Equal to reference on small shapes, in every layout, and on a large one, with the same bits from 1, 2 and 3 threads."""
     for N, D in ((1, 1), (2, 5), (9, 7)):

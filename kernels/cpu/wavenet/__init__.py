@@ -38,9 +38,10 @@ def wavenet(h, weight, bias, residual, residual_bias, dilations, condition=None)
     z, inputs = np.empty((N, T, L * R), h.dtype), np.empty((L, N, T, R), h.dtype)
     inputs[0] = h
     if z.size:
-        w = pack_stack(weight, bias, residual, residual_bias)
+        w, threads = pack_stack(weight, bias, residual, residual_bias), _threads(N * T * R * R)
+        chunks, layers = (N, L) if N % threads == 0 or 8 * threads <= N else (_chunks(N, T), 1)
         forward_kernel(inputs.ravel(), z.ravel(), w.ravel(), w.shape[1], np.array(dilations), _flat(condition, h.dtype), N, T, L, R,
-                       whole(R, h.dtype), F, _chunks(N, T), _threads(N * T * R * R))
+                       whole(R, h.dtype), F, chunks, layers, threads)
     return z, inputs
 
 
@@ -55,8 +56,8 @@ def wavenet_backward(g, inputs, weight, bias, residual, dilations, condition=Non
     if dh.size:
         w, room = pack_stack_back(weight, bias, residual), (np.empty(N * T * 2 * K, dtype), np.empty(N * T * 2 * K, dtype))
         backward_kernel(_flat(g, dtype), _flat(inputs, dtype), dh.ravel(), room, w.ravel(), w.shape[1], np.array(dilations),
-                        _flat(condition, dtype), aligned_zeros((chunks, size), dtype).ravel(), totals.ravel(), _flat(dcondition, dtype), size, N,
-                        T, L, R, K, F, chunks, _threads(N * T * R * R))
+                        _flat(condition, dtype), aligned_zeros((chunks, size), dtype).ravel(), totals.ravel(), _flat(dcondition, dtype),
+                        size, N, T, L, R, K, F, chunks, _threads(N * T * R * R))
     dw, dv, db, dc = np.split(totals, np.cumsum([4 * K * K, K * K, 2 * K]), 1)
     dweight = unpanelled(dw.reshape(L, 2, K, 2 * K)[:, :, :R], R).transpose(0, 3, 2, 1)
     return (dh, np.ascontiguousarray(dweight), unpanelled(db, R), dv.reshape(L, K, K)[:-1, :R, :R].copy(), dc[:-1, :R].copy(), dcondition)
