@@ -57,8 +57,8 @@ def parse():
     parser.add_argument("--layers", type=whole(1, 16), default=9, metavar="N", help="of a block, with dilations 1, 2, 4, ... (default: 9)")
     parser.add_argument("--batch-size", type=whole(), default=2, metavar="N", help="takes in a batch (default: 2)")
     parser.add_argument("--length", type=whole(256), default=8192, metavar="N", help="samples; longer takes are divided (default: 8192)")
-    parser.add_argument("--lr", type=number(0), default=2e-3, metavar="X", help="learning rate of Adam at the start; it falls to 0 as half "
-                        "a cosine (default: 0.002)")
+    parser.add_argument("--lr", type=number(0), default=6e-3, metavar="X", help="learning rate of Adam at the start; it falls to 0 as half "
+                        "a cosine (default: 0.006)")
     parser.add_argument("--ema", type=number(0, 0.99999), default=0.99, metavar="X", help="decay of the average of weights that is "
                         "judged and kept (default: 0.99)")
     parser.add_argument("--patience", type=whole(), default=10, metavar="N", help="epochs without a better one on the validation takes, of "

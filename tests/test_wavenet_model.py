@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import kernels
 import scratchnn as snn
 from scratchnn import checkpoint
 from scratchnn.data.clips import stacked
@@ -107,6 +108,18 @@ def test_samples_are_those_of_the_network_however_they_are_cut(kind):
     clips = np.concatenate([np.zeros((count, model.before), np.int16), start, likeliest], 1)
     said = outputs(model, clips, labels, frames)[:, -steps - 1:-1]             # by the whole network, run anew
     assert np.array_equal(said.argmax(2), model.samples.encode(likeliest))
+
+
+@pytest.mark.parametrize("kind", ["mu-law", "logistics"])
+def test_what_is_drawn_has_the_probability_that_training_counts(kind):
+    model, start = net(kind), takes(2, 20)
+    x = model.samples.encode(start)
+    drawn, log_p, _ = kernels.generate_wavenet(kernels.pack_wavenet(model.arrays()), x, None, 40)
+    clips = np.concatenate([x, drawn], 1)
+    with snn.no_grad():
+        said = model(Tensor(np.ascontiguousarray(clips[:, :-1])), first=19)
+        nats = model.samples.nats(said.flatten(0, 1), drawn.reshape(-1)).numpy()
+    assert np.abs(nats + log_p.reshape(-1)).max() < 2e-3
 
 
 def test_files(tmp_path):

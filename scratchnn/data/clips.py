@@ -51,6 +51,11 @@ def stretches(take: np.ndarray, ends: Sequence[int], before: int) -> list[slice]
     return [slice(start - before, end) for start, end in itertools.pairwise(edges)]
 
 
+def frames_of(part: slice, hop: int) -> slice:
+    """Those of a stretch that begins with a frame, and the one behind it, which has an influence on the last one's second half."""
+    return slice(part.start // hop, -(-part.stop // hop) + 1)
+
+
 def stacked(takes: Sequence[np.ndarray], before: int, labels: np.ndarray | None = None,
             frames: Sequence[np.ndarray] | None = None) -> Clips:
     """Clips of stretches (before + t,), each with a t of its own, their labels (B, kinds) and frames (F, C)."""
@@ -120,6 +125,6 @@ class TakeBatches(Position):
     def _clips(self, batch):
         frames = None
         if self.frames is not None:
-            frames = [self.frames[i][part.start // self.hop:-(-part.stop // self.hop)] for i, part in batch]
+            frames = [self.frames[i][frames_of(part, self.hop)] for i, part in batch]
         labels = None if self.labels is None else self.labels[[i for i, _ in batch]]
         return stacked([self.arrays[i][part] for i, part in batch], self.before, labels, frames)

@@ -20,7 +20,7 @@ import scratchnn.nn.functional as F
 from kernels.shapes import LEVELS, LOWEST_LOG_SCALE, WaveNetModel
 from scratchnn import checkpoint, nn
 from scratchnn.data.audio import as_float, mu_law_decode, mu_law_encode
-from scratchnn.data.clips import stacked, stretches
+from scratchnn.data.clips import frames_of, stacked, stretches
 from scratchnn.models.classifier import evaluating
 from scratchnn.nn import init
 from scratchnn.nn.parameter import empty_parameter
@@ -130,15 +130,18 @@ class WaveNet(nn.Module):
         self._initialise(residual)
 
     def _initialise(self, residual):
-        """Weights of the stack as torch has those of convolutions of their size; conditions begin small."""
+        """Weights of the stack as torch has those of convolutions of their size, of what follows a ReLU as He et al. 2015; conditions
+        begin small."""
         for parameter, inputs in ((self.weight, 2 * residual), (self.residual, residual)):
             init.uniform_(parameter, -inputs ** -0.5, inputs ** -0.5)
         for bias in (self.bias, self.residual_bias):
             init.zeros_(bias)
+        for layer in (self.skip, self.hidden, self.output):
+            init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            init.zeros_(layer.bias)
         for embedding in self.labels:
             init.normal_(embedding.weight, 0, 0.1)
         if isinstance(self.samples, Logistics):
-            init.zeros_(self.output.bias)
             self.output.bias.array[2 * len(self.output.bias) // 3:] = FIRST_LOG_SCALE
 
     @property
@@ -148,9 +151,10 @@ class WaveNet(nn.Module):
 
     @property
     def before(self) -> int:
-        """Samples to be heard before the first one of which something is said: the receptive field, in whole frames."""
+        """Samples to be heard before the first one of which something is said: the receptive field; with frames, in whole ones, behind
+        half a one on which the frame before it has an influence."""
         hop = self.options["hop"] if self.heard else 1
-        return -(-self.receptive_field // hop) * hop
+        return -(-(self.receptive_field + hop // 2) // hop) * hop
 
     def condition(self, labels: Tensor | None = None, frames: Tensor | None = None) -> Tensor | None:
         """What is added before the gates, (N, F, layers * 2 * residual): of labels (N, kinds), of frames (N, F', C), F = F' hop / 16, of
@@ -199,7 +203,7 @@ class WaveNet(nn.Module):
                     if part.stop <= part.start + self.before:
                         continue
                     nats, samples = self.loss(*stacked([take[part]], self.before, None if labels is None else labels[i:i + 1],
-                                                       None if known is None else [known[part.start // hop:-(-part.stop // hop)]]))
+                                                       None if known is None else [known[frames_of(part, hop)]]))
                     total, count = total + nats.item(), count + samples
         if not count:
             raise ValueError(f"WaveNet.bits: no take has more than the {self.before:,} samples that are heard before anything is said")
