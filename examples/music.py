@@ -24,7 +24,8 @@ import scratchnn as snn
 from scratchnn import data, optim, pictures
 from scratchnn.data.midi import read_midi, write_midi
 from scratchnn.data.score import Score
-from scratchnn.data.synth import synthesise, write_wav
+from scratchnn.data.synth import RATE, synthesise
+from scratchnn.data.wav import write_wav
 from scratchnn.metrics import music as measure
 from scratchnn.models.music import EventModel, RollModel, load_music_model, save_music_model
 from scratchnn.models.networks import CELLS
@@ -162,7 +163,7 @@ def write_pieces(folder, scores, title, name="piece", picture="pieces.png"):
     """Scores as name-1.mid, name-1.wav and so on, and one picture of them all."""
     for i, score in enumerate(scores, 1):
         write_midi(folder / f"{name}-{i}.mid", score)
-        write_wav(folder / f"{name}-{i}.wav", synthesise(score))
+        write_wav(folder / f"{name}-{i}.wav", synthesise(score), RATE)
     pictures.piano_rolls(folder / picture, {f"{name} {i}": score.roll() for i, score in enumerate(scores, 1)}, scores[0].quarter,
                          title)
 

@@ -107,22 +107,22 @@ def text_start(cell, layers, V, H, dtype, ids, states):
     return ids.astype(np.int64), [np.array(s, order="C") for s in states]
 
 
-def text_choice(V, steps, temperature, top_k, top_p):
+def text_choice(V, steps, temperature, top_k, top_p, name="generate_text"):
     """(steps, temperature, k in 1..V, p) of a way to sample; ValueError for one that is none."""
     if steps < 0:
-        raise ValueError(f"generate_text: steps must be at least 0, got {steps}")
+        raise ValueError(f"{name}: steps must be at least 0, got {steps}")
     if not 0 <= temperature < np.inf:
-        raise ValueError(f"generate_text: temperature must be finite and at least 0 (0 takes the most likely id), got {temperature}")
+        raise ValueError(f"{name}: temperature must be finite and at least 0 (0 takes the most likely id), got {temperature}")
     if top_k is not None and top_k < 1:
-        raise ValueError(f"generate_text: top_k must be at least 1, or None for all ids, got {top_k}")
+        raise ValueError(f"{name}: top_k must be at least 1, or None for all ids, got {top_k}")
     if not 0 < top_p <= 1:
-        raise ValueError(f"generate_text: top_p must be above 0 and at most 1 (all ids), got {top_p}")
+        raise ValueError(f"{name}: top_p must be above 0 and at most 1 (all ids), got {top_p}")
     return int(steps), float(temperature), V if top_k is None else min(int(top_k), V), float(top_p)
 
 
-def raise_not_finite(step, sequence):
-    raise ValueError(f"generate_text: the logits of sequence {sequence} before sampled id {step} are not finite: nothing can be drawn "
-                     "from them; has the training diverged?")
+def raise_not_finite(step, sequence, name="generate_text"):
+    raise ValueError(f"{name}: the outputs of sequence {sequence} before sample {step} are not finite: nothing can be drawn from them; has "
+                     "the training diverged?")
 
 
 def recurrent_shapes(name, gates, x, state, weight, bias, lengths):
@@ -138,3 +138,130 @@ def recurrent_shapes(name, gates, x, state, weight, bias, lengths):
         raise TypeError(f"{name}: input products, state, weight and bias must all be float32 or all float64, got "
                         f"{', '.join(sorted(map(str, dtypes)))}")
     return x.shape[0], B, H
+
+
+# ---- WaveNet --------------------------------------------------------------------------------------------------------
+
+def wavenet_sizes(h, weight, bias, residual, residual_bias, dilations, condition):
+    """(N, T, R, L, F) of a stack of residual layers, F being 0 without a condition; ValueError with the rule if the shapes do not fit,
+    TypeError if the dtypes differ."""
+    L, R = len(dilations), h.shape[-1] if h.ndim else 0
+    names = "h", "weight", "bias", "residual", "residual_bias", "condition"
+    given = h, weight, bias, residual, residual_bias, condition
+    fits = h.ndim == 3 and L > 0 and R > 0 and [a.shape for a in given[1:5]] == [(L, 2 * R, R, 2), (L, 2 * R), (L - 1, R, R), (L - 1, R)]
+    if not fits:
+        shapes = ", ".join(f"{name} {a.shape}" for name, a in zip(names, given, strict=True) if a is not None)
+        raise ValueError(f"wavenet: {shapes} and {L} dilations do not fit: they must be h (N, T, R), weight (L, 2 R, R, 2), bias (L, 2 R), "
+                         "residual (L - 1, R, R), residual_bias (L - 1, R) and L dilations, L at least 1")
+    if min(dilations) < 1:
+        raise ValueError(f"wavenet: dilations must be at least 1, got {tuple(dilations)}")
+    (N, T), F = h.shape[:2], 0
+    if condition is not None:
+        F = condition.shape[1] if condition.ndim == 3 else 0
+        if condition.shape != (N, F, L * 2 * R) or F < 1 or T % F:
+            raise ValueError(f"wavenet: condition {condition.shape} does not fit {N} sequences of {T} positions through {L} layers of {R} "
+                             f"channels: it must be (N, F, {L * 2 * R}) with a number of frames F that divides {T}")
+    dtypes = {name: a.dtype for name, a in zip(names, given, strict=True) if a is not None}
+    if len(set(dtypes.values())) > 1 or h.dtype not in (np.float32, np.float64):
+        raise TypeError("wavenet: all arrays must be float32 or all float64, got "
+                        + ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items()))
+    return N, T, R, L, F
+
+
+class WaveNetModel(NamedTuple):
+    """A WaveNet as its arrays, all float32 or all float64: R residual channels, S skip channels, L layers.
+
+    One that reads and draws ids has an embedding; logits are those of a softmax over Q ids. One that reads and draws numbers in -1..1
+    has a linear map of one number; its outputs are, for M logistics, M logits, M means and M logarithms of scales (see
+    generate_wavenet).
+    """
+
+    input_weight: np.ndarray        # (Q, R), one row for each id; or (R, 1)
+    input_bias: np.ndarray | None   # None; or (R,)
+    weight: np.ndarray              # (L, 2 R, R, 2): tanh's channels, then the sigmoid's; the earlier position's tap, then this one's
+    bias: np.ndarray                # (L, 2 R)
+    residual: np.ndarray            # (L - 1, R, R)
+    residual_bias: np.ndarray       # (L - 1, R)
+    dilations: tuple                # L whole numbers
+    skip_weight: np.ndarray         # (S, L R)
+    skip_bias: np.ndarray           # (S,)
+    out1_weight: np.ndarray         # (S, S)
+    out1_bias: np.ndarray           # (S,)
+    out2_weight: np.ndarray         # (Q, S); or (3 M, S)
+    out2_bias: np.ndarray           # (Q,); or (3 M,)
+
+
+class WaveNetState(NamedTuple):
+    """What a WaveNet remembers of the samples that it has read."""
+
+    position: int                   # how many they are
+    ring: np.ndarray                # (N, sum of dilations, R): a layer keeps as many inputs, that of position t in row t % dilation
+
+
+LEVELS = 32768                      # of a 16-bit sample between 0 and 1: it is a whole number from -LEVELS to LEVELS - 1, over LEVELS
+LOWEST_LOG_SCALE = -12.0            # a logistic is not made narrower: with this scale 99 % of it lie within two levels
+
+
+def wavenet_model_sizes(model):
+    """(outputs Q or 3 M, R, S, L) of a WaveNetModel; ValueError or TypeError that says what would fit if it is none."""
+    L, S = len(model.dilations), model.skip_weight.shape[0]
+    Q, R = model.out2_weight.shape[0], model.weight.shape[1] // 2 if model.weight.ndim == 4 else 0
+    wavenet_sizes(np.empty((1, 1, R), model.weight.dtype), *model[2:7], None)
+    ids = model.input_bias is None
+    wanted = {"input_weight": (Q, R) if ids else (R, 1), "input_bias": (R,), "skip_weight": (S, L * R), "skip_bias": (S,),
+              "out1_weight": (S, S), "out1_bias": (S,), "out2_weight": (Q, S), "out2_bias": (Q,)}
+    for name, shape in wanted.items():
+        array = getattr(model, name)
+        if array is None and name == "input_bias":
+            continue
+        if array.shape != shape:
+            raise ValueError(f"generate_wavenet: {name} must have shape {shape} where {R} residual and {S} skip channels, {L} layers and "
+                             f"{Q} outputs meet, got {array.shape}")
+        if array.dtype != model.weight.dtype:
+            raise TypeError(f"generate_wavenet: all arrays of a model must have one dtype; weight is {model.weight.dtype}, {name} "
+                            f"{array.dtype}")
+    if not ids and (Q == 0 or Q % 3):
+        raise ValueError(f"generate_wavenet: a model that reads numbers draws from M logistics of 3 outputs each, it has {Q} outputs")
+    return Q, R, S, L
+
+
+def wavenet_start(sizes, dilations, dtype, ids, start, state):
+    """(start (N, P), WaveNetState with a ring of its own): zeros if None. ValueError, TypeError or IndexError for what is none."""
+    (Q, R, _, _), start = sizes, np.asarray(start)
+    kinds = "iu" if ids else "f"
+    if start.ndim != 2 or not start.size or start.dtype.kind not in kinds:
+        raise ValueError(f"generate_wavenet: start must be {'whole numbers' if ids else 'floating-point numbers'} (N, P), N and P at least "
+                         f"1, got {start.dtype} {start.shape}")
+    if ids and not (start.min() >= 0 and start.max() < Q):
+        raise IndexError(f"generate_wavenet: start holds ids from {start.min()} to {start.max()}, the model knows 0..{Q - 1}")
+    shape = (len(start), int(sum(dilations)), R)
+    if state is None:
+        state = WaveNetState(0, np.zeros(shape, dtype))
+    if state.ring.shape != shape or state.ring.dtype != dtype or state.position < 0:
+        raise ValueError(f"generate_wavenet: the state holds {state.ring.dtype} {state.ring.shape} at position {state.position}; of this "
+                         f"model and start it would be {dtype} {shape} (sequences, sum of dilations, channels)")
+    return start.astype(np.int64 if ids else dtype), WaveNetState(int(state.position), np.array(state.ring, order="C"))
+
+
+def wavenet_condition(sizes, N, steps, position, condition, hop, dtype):
+    """(condition (N, F, L 2 R), hop): one row of zeros if None. ValueError if it does not last for `steps` samples from `position` on."""
+    _, R, _, L = sizes
+    if condition is None:
+        return np.zeros((1, 1, L * 2 * R), dtype), steps + position + 1
+    shape, hop = condition.shape, steps + position + 1 if hop is None else int(hop)
+    if condition.ndim != 3 or shape[0] != N or shape[2] != L * 2 * R or condition.dtype != dtype:
+        raise ValueError(f"generate_wavenet: condition must be {dtype} ({N}, frames, {L * 2 * R}), got {condition.dtype} {shape}")
+    if hop < 1:
+        raise ValueError(f"generate_wavenet: hop, the samples of a frame, must be at least 1, got {hop}")
+    frames = (position + max(steps, 1) - 1) // hop - position // hop + 1
+    if shape[1] < frames:
+        raise ValueError(f"generate_wavenet: {steps} samples from position {position} on need {frames} frames of {hop} samples, the "
+                         f"condition has {shape[1]}")
+    return condition, hop
+
+
+def wavenet_choice(Q, ids, steps, temperature, top_k):
+    """(steps, temperature, k) of a way to sample; ValueError for one that is none."""
+    if top_k is not None and not ids:
+        raise ValueError("generate_wavenet: top_k chooses among ids; a mixture of logistics has none")
+    return text_choice(Q, steps, temperature, top_k, 1.0, "generate_wavenet")[:3]

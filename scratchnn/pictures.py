@@ -290,6 +290,31 @@ def histograms(path: str | Path, found: Mapping[str, Mapping[str, tuple[Sequence
         axes.legend(frameon=False)
 
 
+def sounds(path: str | Path, rows: Mapping[str, Sequence[np.ndarray]], rate: int, columns: Sequence[str], title: str = "") -> None:
+    """Waveforms and spectrograms of sounds (N,) in -1..1: a row for each name, in it a pair for each of the columns, at most two seconds of
+    each. Frequencies up to half the rate, 70 dB from the loudest to paper; waveforms of a column on one scale."""
+    from scratchnn.data.spectrum import spectrogram
+    size = 1 << int(np.log2(0.04 * rate))
+    with _figure(path, (5.6 * len(columns), 1.15 * len(rows) + 0.7), title) as figure:
+        cells = figure.subplots(len(rows), 2 * len(columns), squeeze=False)
+        for k, column in enumerate(columns):
+            shown = [sounds[k][:2 * rate] for sounds in rows.values()]
+            peak = max(max(abs(sound).max(initial=0) for sound in shown), 1e-6)
+            for row, sound in enumerate(shown):
+                wave, picture, seconds = cells[row, 2 * k], cells[row, 2 * k + 1], len(sound) / rate
+                wave.plot(np.arange(len(sound)) / rate, sound, color=PALETTE[k], linewidth=0.4)
+                wave.set(ylim=(-1.05 * peak, 1.05 * peak), xlim=(0, seconds or 1), yticks=[])
+                level = 20 * np.log10(spectrogram(sound, size, size // 8).T + 1e-9) if len(sound) else np.zeros((1, 1))
+                picture.imshow(level, origin="lower", aspect="auto", cmap="magma_r", vmax=level.max(), vmin=level.max() - 70,
+                               extent=(0, seconds or 1, 0, rate / 2000))
+            cells[0, 2 * k].set_title(column)
+            cells[0, 2 * k + 1].set_title("kHz")
+        for row, name in enumerate(rows):
+            cells[row, 0].set_ylabel(name)
+        for axes in cells[-1]:
+            axes.set_xlabel("seconds")
+
+
 class _figure:
     """A figure (size in inches) that is written to `path` at the end of the with block. No global state, no window."""
 

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
+from scipy.signal import chirp
 
 import kernels
 from scratchnn import checkpoint, data
@@ -35,6 +36,7 @@ from scratchnn.data.music import read_json, read_mat
 from scratchnn.data.score import LONGEST
 from scratchnn.data.sources import Archive
 from scratchnn.data.text import read_text
+from scratchnn.data.wav import read_wav
 
 MEMORY = 64 << 20      # bytes that a reader may take for any of these small files
 SECONDS = 2.0
@@ -176,6 +178,26 @@ def music(found):
     assert all(roll.dtype == np.uint8 and roll.max() <= 1 and len(roll) >= 2 for part in PARTS for roll in getattr(found, part))
 
 
+def wav(bits, channels=1, tag=1):
+    """A sixteenth of a second that rises, with a chunk of text behind its header."""
+    width = bits // 8
+    levels = 0.5 * chirp(np.arange(500) / 8000, 200, 0.06, 3000)[:, None].repeat(channels, 1)
+    if tag == 3:
+        samples = levels.astype("<f4").tobytes()
+    else:
+        whole = np.rint(levels * (2 ** (bits - 1) - 1)).astype("<i4") + (128 if bits == 8 else 0)
+        samples = whole.view(np.uint8).reshape(-1, 4)[:, :width].tobytes()
+    chunks = [(b"fmt ", struct.pack("<HHIIHH", tag, channels, 8000, 8000 * channels * width, channels * width, bits)),
+              (b"LIST", b"INFOINAM\x06\0\0\0noise\0"), (b"data", samples)]
+    body = b"".join(name + struct.pack("<I", len(content)) + content for name, content in chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+def heard(found):
+    sound, rate = found
+    assert sound.dtype == np.float32 and sound.ndim == 1 and len(sound) and abs(sound).max() <= 1 and rate == 4000
+
+
 ARCHIVE = Archive("inside", inside="top", pattern=r"[a-z]\.bin", count=2, largest=1000)
 
 
@@ -221,6 +243,7 @@ CASES = {   # name of the file: (how many, sound contents, reader)
     "rolls.json": (1000, lambda _: [json.dumps({part: [[[60, 64], [62], []]] * 3 for part in PARTS}).encode()],
                    lambda path: music(read_json(path, "rolls", 1, 100))),
     "rolls.mat": (1000, lambda _: [mat(False), mat(True)], lambda path: music(read_mat(path, "rolls", 4, 100))),
+    "take.wav": (1000, lambda _: [wav(8), wav(16), wav(24, 2), wav(32), wav(32, 2, tag=3)], lambda path: heard(read_wav(path, 4000))),
     "archive.tar.gz": (200, lambda _: [tar_gz()], unpack)}
 
 

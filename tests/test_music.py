@@ -16,7 +16,8 @@ from scratchnn.data.dataset import DataError
 from scratchnn.data.midi import read_midi, write_midi
 from scratchnn.data.music import padded, transposed
 from scratchnn.data.score import KEYS, Score, tidied
-from scratchnn.data.synth import PEAK, synthesise, write_wav
+from scratchnn.data.synth import PEAK, RATE, synthesise
+from scratchnn.data.wav import write_wav
 from scratchnn.metrics.music import Faults, faults, histograms, melody, usual
 from scratchnn.models.music import EventModel, RollModel, load_music_model, save_music_model
 from scratchnn.random import Generator
@@ -126,7 +127,7 @@ def test_sound(tmp_path):
     assert abs(sound).max() == pytest.approx(PEAK) and abs(sound[:3]).max() < 1e-3 and abs(sound[-3:]).max() < 1e-3
     alone = synthesise(Score(np.array([[0, 4, 48, 90]]), 8, 4))                   # any jump would be a click
     assert abs(np.diff(alone)).max() < 0.12 and not synthesise(Score(np.zeros((0, 4), np.int64), 8, 4)).any()
-    write_wav(tmp_path / "x.wav", sound)
+    write_wav(tmp_path / "x.wav", sound, RATE)
     assert (tmp_path / "x.wav").stat().st_size == 44 + 2 * len(sound)
 
 

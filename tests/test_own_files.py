@@ -162,8 +162,8 @@ def test_pictures_as_they_are_meant(tmp_path):
 def test_specs():
     with pytest.raises(DataError, match=r"'nist' is not known; choose one of digits, glyphs, .*, or csv:PATH, npy:PATH, folder:PATH"):
         data.load("nist")
-    with pytest.raises(DataError, match="'wav:x' is not known"):
-        data.load("wav:x")
+    with pytest.raises(DataError, match="'sound:x' is not known"):
+        data.load("sound:x")
     with pytest.raises(FileNotFoundError, match=r"nothing here\.csv"):
         data.load("csv:nothing here.csv?target=x")
 

@@ -98,3 +98,4 @@ from kernels.cpu.reduce import (
 from kernels.cpu.resize import lerp_grid, lerp_grid_backward, take_grid, take_grid_backward
 from kernels.cpu.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from kernels.cpu.warp import gaussian_blur, warp
+from kernels.cpu.wavenet import generate_wavenet, pack_wavenet, wavenet, wavenet_backward

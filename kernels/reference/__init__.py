@@ -98,3 +98,4 @@ from kernels.reference.reduce import (
 from kernels.reference.resize import lerp_grid, lerp_grid_backward, take_grid, take_grid_backward
 from kernels.reference.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from kernels.reference.warp import gaussian_blur, warp
+from kernels.reference.wavenet import generate_wavenet, pack_wavenet, wavenet, wavenet_backward

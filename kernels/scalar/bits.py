@@ -59,6 +59,17 @@ def scale(typing_context, x, n):
     return x(x, x), codegen
 
 
+@intrinsic
+def scale_normal(typing_context, x, n):
+    """x * 2^n for a whole number n of x's type where 2^n is a normal number: in one step."""
+    def codegen(context, builder, signature, args):
+        number, whole, (_, mantissa_bits, bias, _, magic) = _types(x)
+        n_bits = builder.bitcast(builder.fadd(args[1], builder.bitcast(whole(magic), number)), whole)      # the last bits are those of n
+        power = builder.shl(builder.add(n_bits, whole(bias)), whole(mantissa_bits))
+        return builder.fmul(args[0], builder.bitcast(power, number))
+    return x(x, x), codegen
+
+
 def _split(builder, x, value):
     """The bits of a positive normal number, less those of sqrt(1/2): the upper part is the exponent."""
     _, whole, (_, _, _, root, _) = _types(x)

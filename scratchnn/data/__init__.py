@@ -1,6 +1,7 @@
 """Data sets, ready as arrays, and the loader that cuts them into batches."""
 
 from scratchnn.data.arrays import array_file
+from scratchnn.data.audio import Audio, fsdd, melodies, mu_law_decode, mu_law_encode, vowels, wav_folder
 from scratchnn.data.augment import DRAWINGS, PHOTOGRAPHS, Augment
 from scratchnn.data.cifar import cifar10, cifar10_subset
 from scratchnn.data.dataset import DataError, DataSet
@@ -18,11 +19,13 @@ from scratchnn.data.table import Table, csv_file, write_csv
 from scratchnn.data.text import Text, ptb, python_docs, text_file, tinyshakespeare
 from scratchnn.data.tokens import LEVELS, TextBatches, Vocabulary
 from scratchnn.data.toys import GRID_SIGMA, RING_SIGMA, flats, grid, grid_centres, moons, ring, ring_centres, swiss_roll
+from scratchnn.data.wav import WavWriter, read_wav, write_wav
 
 __all__ = [
-    "DRAWINGS", "FILES", "GRID_SIGMA", "LEVELS", "PHOTOGRAPHS", "RING_SIGMA", "SETS", "Augment", "DataError", "DataLoader", "DataSet",
-    "DownloadError", "Table", "Text", "TextBatches", "Vocabulary", "array_file", "cifar10", "cifar10_subset", "csv_file", "digits",
-    "fashion_mnist", "fetch", "flats", "glyphs", "grid", "grid_centres", "load", "mnist", "moons", "picture_folder", "ptb",
-    "python_docs", "read_picture", "read_pictures", "ring", "ring_centres", "stacked_mnist", "swiss_roll", "text_file",
-    "tinyshakespeare", "write_csv",
+    "DRAWINGS", "FILES", "GRID_SIGMA", "LEVELS", "PHOTOGRAPHS", "RING_SIGMA", "SETS", "Audio", "Augment", "DataError", "DataLoader",
+    "DataSet", "DownloadError", "Table", "Text", "TextBatches", "Vocabulary", "WavWriter", "array_file", "cifar10", "cifar10_subset",
+    "csv_file", "digits", "fashion_mnist", "fetch", "flats", "fsdd", "glyphs", "grid", "grid_centres", "load", "melodies", "mnist",
+    "moons", "mu_law_decode", "mu_law_encode", "picture_folder", "ptb", "python_docs", "read_picture", "read_pictures", "read_wav",
+    "ring", "ring_centres", "stacked_mnist", "swiss_roll", "text_file", "tinyshakespeare", "vowels", "wav_folder", "write_csv",
+    "write_wav",
 ]

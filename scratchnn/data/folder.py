@@ -30,7 +30,7 @@ def picture_folder(path: str | Path, size: int = 32, channels: int | None = None
     path = Path(path)
     if not 1 <= size <= 4096 or channels not in (None, 1, 3):
         raise DataError(f"{path}: size is 1 to 4096 and channels 1 or 3, got size {size} and channels {channels}")
-    names, files, skipped = _listing(path)
+    names, files, skipped = listing(path)
     if 12 * size * size * len(files) > LARGEST:
         raise DataError(f"{path}: {len(files):,} pictures of 3 x {size} x {size} float32 exceed the limit of {LARGEST:,} bytes; "
                         "choose a smaller size")
@@ -93,7 +93,7 @@ def _colours(image):
     return image.convert("RGB")
 
 
-def _listing(path):
+def listing(path: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]], list[str]]:
     """(names of the classes, [(file, number of its class)], what is skipped) of a folder, in the order of the names."""
     folders = [entry for entry in _entries(path) if os.path.isdir(entry)]
     files = [entry for entry in _entries(path) if entry not in folders]

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from scratchnn.data.arrays import array_file
+from scratchnn.data.audio import Audio, fsdd, melodies, vowels, wav_folder
 from scratchnn.data.cifar import cifar10, cifar10_subset
 from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.folder import picture_folder
@@ -23,7 +24,8 @@ SETS: dict[str, Callable[[], Any]] = {
     "stacked-mnist": stacked_mnist, "cifar10": cifar10,
     "cifar10-subset": cifar10_subset, "moons": moons, "swiss-roll": swiss_roll, "ring": ring, "grid": grid, "flats": flats,
     "tinyshakespeare": tinyshakespeare, "ptb": ptb, "python-docs": python_docs,
-    "tunes": tunes, "jsb-chorales": jsb_chorales, "nottingham": nottingham}
+    "tunes": tunes, "jsb-chorales": jsb_chorales, "nottingham": nottingham,
+    "vowels": vowels, "melodies": melodies, "fsdd": fsdd}
 
 
 def _yes_or_no(text):
@@ -36,15 +38,16 @@ FILES: dict[str, tuple[Callable[..., Any], dict[str, Callable]]] = {
     "npy": (array_file, {"test": float}),
     "folder": (picture_folder, {"size": int, "channels": int, "test": float}),
     "text": (text_file, {}),
-    "midi": (midi_folder, {"steps": int})}
+    "midi": (midi_folder, {"steps": int}),
+    "wav": (wav_folder, {"rate": int, "trim": _yes_or_no})}
 
 
-def load(spec: str) -> DataSet | Text | Music:
+def load(spec: str) -> DataSet | Text | Music | Audio:
     """The data set that `spec` names: one of SETS, or a file of the user's.
 
     A file is given as KIND:PATH or KIND:PATH?option=value&option=value, as in "csv:people.csv?target=income&skip=name". The kinds
-    and their options are those of csv_file, array_file (npy: for .npy and .npz), picture_folder, text_file and midi_folder; what has a
-    meaning of its own in such an address is written as %26 for & and %2B for +.
+    and their options are those of csv_file, array_file (npy: for .npy and .npz), picture_folder, text_file, midi_folder and
+    wav_folder; what has a meaning of its own in such an address is written as %26 for & and %2B for +.
     Raises DataError, which lists what there is, for a name, kind or option that is not known.
     """
     kind, colon, place = spec.partition(":")

@@ -100,7 +100,7 @@ SOURCES = {
     "free-spoken-digit-dataset": Source("free-spoken-digit-dataset", _files(
         ("v1.0.9.tar.gz", 11_975_353, "8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0"),
         at=("https://github.com/Jakobovski/free-spoken-digit-dataset/archive/",
-            "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/")), instead="",
+            "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/")), instead="vowels",
         archive=Archive("recordings", inside="free-spoken-digit-dataset-1.0.9/recordings", pattern=r"[0-9]_[a-z]+_[0-9]+\.wav", count=2500,
                         largest=1 << 20)),
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from scratchnn.data.score import Score
@@ -39,11 +37,3 @@ def _note(frequency, seconds, rate):
     swell = 0.5 - 0.5 * np.cos(np.pi * (t / ATTACK).clip(0, 1))
     die = 0.5 + 0.5 * np.cos(np.pi * ((t - seconds) / RELEASE).clip(0, 1))
     return (wave * swell * die).astype(np.float32)
-
-
-def write_wav(path: str | Path, sound: np.ndarray, rate: int = RATE) -> None:
-    """Write samples (N,) in -1..1 as a WAV file of 16 bits."""
-    from scipy.io import wavfile
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wavfile.write(path, rate, np.rint(32767 * sound.clip(-1, 1)).astype(np.int16))

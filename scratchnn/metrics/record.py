@@ -19,7 +19,9 @@ UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log
          "feature_distance": "features", "label_agreement": "percent",
          "score": "classes", "auc": "share", "column_difference": "share",
          "correlation_difference": "correlation", "ratio_to_torch": "ratio",
-         "valid": "nats", "held": "steps", "silent": "steps", "looped": "steps", "stuck": "pieces",
+         "valid": "nats", "valid_bits": "bits", "unigram_bits": "bits", "linear_bits": "bits",
+         "recognised": "percent", "recognised_real": "percent", "note_overlap": "share",
+         "held": "steps", "silent": "steps", "looped": "steps", "stuck": "pieces",
          "objective": "activations", "times_noise": "ratio", "probability_before": "share", "probability_after": "share"}
 
 

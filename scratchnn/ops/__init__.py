@@ -220,3 +220,4 @@ from scratchnn.ops.shape import (
     view,
 )
 from scratchnn.ops.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from scratchnn.ops.wavenet import wavenet, wavenet_backward, wavenet_stack

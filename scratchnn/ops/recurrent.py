@@ -37,7 +37,7 @@ def lstm_sequence(x, h0, c0, weight, lengths=None, reverse=False):
 @lstm_sequence.vjp("x", "h0", "c0", "weight")
 def _(g, x, h0, c0, weight, lengths, reverse, y3, y4, y5, needs):
     if is_grad_enabled():
-        return _composed(lambda x, h, c, w: _steps(_lstm_step(w), x, (h, c), lengths, reverse), (x, h0, c0, weight), g)
+        return composed(lambda x, h, c, w: _steps(_lstm_step(w), x, (h, c), lengths, reverse), (x, h0, c0, weight), g)
     dx, dh, dc = lstm_backward(*g[:3], y4, y5, weight, lengths, reverse)
     return dx, dh, dc, _weight_gradient(dx, y3, reverse) if needs[3] else None
 
@@ -76,7 +76,7 @@ def gru_sequence(x, h0, weight, bias=None, lengths=None, reverse=False):
 def _(g, x, h0, weight, bias, lengths, reverse, y2, y3, needs):
     if is_grad_enabled():
         given = (x, h0, weight) if bias is None else (x, h0, weight, bias)
-        found = _composed(lambda x, h, *w: _steps(_gru_step(*w), x, (h,), lengths, reverse), given, g)
+        found = composed(lambda x, h, *w: _steps(_gru_step(*w), x, (h,), lengths, reverse), given, g)
         return found if bias is not None else (*found, None)
     dx, dp, dh = gru_backward(*g[:2], y2, y3, weight, lengths, reverse)
     return (dx, dh, _weight_gradient(dp, y2, reverse) if needs[2] else None,
@@ -116,7 +116,7 @@ def rnn_sequence(x, h0, weight, nonlinearity="tanh", lengths=None, reverse=False
 @rnn_sequence.vjp("x", "h0", "weight")
 def _(g, x, h0, weight, nonlinearity, lengths, reverse, y2, needs):
     if is_grad_enabled():
-        return _composed(lambda x, h, w: _steps(_rnn_step(w, nonlinearity), x, (h,), lengths, reverse), (x, h0, weight), g)
+        return composed(lambda x, h, w: _steps(_rnn_step(w, nonlinearity), x, (h,), lengths, reverse), (x, h0, weight), g)
     dx, dh = rnn_backward(*g[:2], y2, weight, nonlinearity, lengths, reverse)
     return dx, dh, _weight_gradient(dx, y2, reverse) if needs[2] else None
 
@@ -159,7 +159,7 @@ def _steps(step, x, state, lengths, reverse):
     return stack(outputs), *state
 
 
-def _composed(function, inputs, g):
+def composed(function, inputs, g):
     """Gradients of function(*inputs) that can be differentiated again; g are those of its results, None where there is none.
 
     It is called with copies of the inputs, since one of them may have been computed from another.
