@@ -332,8 +332,6 @@ def lstm_sample_200(m, nn, optim):
     return step
 
 
-
-
 def lstm_step(m, nn, optim, steps=64, batch=64, vocabulary=65, inputs=64, units=512, layers=1, sgd=False):
     """A training step of a language model with an LSTM: of characters with Adam."""
     embedding, lstm, out = nn.Embedding(vocabulary, inputs), nn.LSTM(inputs, units, layers), nn.Linear(units, vocabulary)
@@ -353,6 +351,97 @@ def lstm_step(m, nn, optim, steps=64, batch=64, vocabulary=65, inputs=64, units=
 def lstm2_step(m, nn, optim):
     """The same of words: the small model of Zaremba et al. 2014, two layers of 200 units over 35 steps, with SGD."""
     return lstm_step(m, nn, optim, 35, 32, 10_000, 200, 200, 2, True)
+
+
+DILATIONS = tuple(2 ** i for i in range(9)) * 2          # WaveNet's, of 32 residual and 128 skip channels, 256 ids
+
+
+def wavenet_step(m, nn, optim, batch=4, positions=4096):
+    """A training step of a WaveNet with Adam: ours is one operation for all layers and one product for all their skip connections, torch's
+    convolutions in its words."""
+    loss, parameters, *_ = (_wavenet if m.__name__ == "scratchnn" else _torch_wavenet)(m, nn)
+    adam, (x, y) = optim.Adam(parameters, 1e-3), (m.randint(0, 256, (batch, positions)) for _ in range(2))
+
+    def step():
+        adam.zero_grad()
+        loss(x, y).backward()
+        adam.step()
+    return step
+
+
+def _wavenet(m, nn, R=32, S=128, Q=256):
+    """(loss(x, y) of ids (N, T), the parameters)"""
+    from scratchnn.ops import wavenet
+
+    L, F = len(DILATIONS), nn.functional
+    shapes = (L, 2 * R, R, 2), (L, 2 * R), (L - 1, R, R), (L - 1, R)
+    stack = [nn.Parameter((m.rand(*shape) * 2 - 1) / (2 * R) ** 0.5) for shape in shapes]
+    embed, skip, out1, out2 = nn.Embedding(Q, R), nn.Linear(L * R, S), nn.Linear(S, S), nn.Linear(S, Q)
+    parameters = [p for layer in (embed, skip, out1, out2) for p in layer.parameters()] + stack
+
+    def loss(x, y):
+        logits = out2(F.relu(out1(F.relu(skip(wavenet(embed(x), *stack, DILATIONS))))))
+        return F.cross_entropy(logits.reshape(-1, Q), y.reshape(-1))
+    return loss, parameters
+
+
+def _torch_wavenet(m, nn, R=32, S=128, Q=256):
+    """(loss(x, y) of ids (N, T), the parameters, the layers)"""
+    F, L = nn.functional, len(DILATIONS)
+    embed, out1, out2 = nn.Embedding(Q, R), nn.Conv1d(S, S, 1), nn.Conv1d(S, Q, 1)
+    gates = [nn.Conv1d(R, 2 * R, 2, dilation=d) for d in DILATIONS]
+    residual, skip = ([nn.Conv1d(R, outputs, 1) for _ in range(L)] for outputs in (R, S))
+
+    def loss(x, y):
+        h, total = embed(x).mT, 0
+        for d, gate, back, on in zip(DILATIONS, gates, residual, skip, strict=True):
+            a, b = gate(F.pad(h, (d, 0))).chunk(2, 1)
+            z = m.tanh(a) * m.sigmoid(b)
+            h, total = h + back(z), total + on(z)
+        return F.cross_entropy(out2(F.relu(out1(F.relu(total)))), y)
+    layers = embed, gates, residual, skip, out1, out2
+    return loss, [p for layer in [embed, *gates, *residual, *skip, out1, out2] for p in layer.parameters()], layers
+
+
+def wavenet_generate_100(m, nn, optim, R=32, S=128, Q=256):
+    """100 samples from a WaveNet that keeps each layer's earlier inputs: torch's operations in its words, ours in one kernel."""
+    if m.__name__ != "scratchnn":
+        return _torch_generate(m, *_torch_wavenet(m, nn)[2])
+    import kernels
+    from kernels.shapes import WaveNetModel
+
+    L = len(DILATIONS)
+    shapes = (Q, R), (L, 2 * R, R, 2), (L, 2 * R), (L - 1, R, R), (L - 1, R), (S, L * R), (S,), (S, S), (S,), (Q, S), (Q,)
+    table, *arrays = (((m.rand(*shape) * 2 - 1) / R ** 0.5).numpy() for shape in shapes)
+    model = kernels.pack_wavenet(WaveNetModel(table, None, *arrays[:4], DILATIONS, *arrays[4:]))
+    return lambda: kernels.generate_wavenet(model, np.full((1, 1), 128), None, 100)
+
+
+def _torch_generate(m, embed, gates, residual, skip, out1, out2):
+    relu, R = m.nn.functional.relu, embed.weight.shape[1]
+    with m.no_grad():
+        layers = [(d, *(gate.weight[:, :, tap].contiguous() for tap in range(2)), gate.bias, back.weight[:, :, 0], back.bias,
+                   on.weight[:, :, 0], on.bias) for d, gate, back, on in zip(DILATIONS, gates, residual, skip, strict=True)]
+
+    def step():
+        with m.inference_mode():
+            rings, x = [m.zeros(d, R) for d in DILATIONS], m.tensor([128])
+            for t in range(100):
+                h, total = embed(x)[0], 0
+                for ring, (d, first, second, bias, back, back_bias, on, on_bias) in zip(rings, layers, strict=True):
+                    past = ring[t % d].clone()
+                    ring[t % d] = h
+                    a, b = (first @ past + second @ h + bias).chunk(2)
+                    z = m.tanh(a) * m.sigmoid(b)
+                    h, total = h + back @ z + back_bias, total + on @ z + on_bias
+                logits = out2.weight[:, :, 0] @ relu(out1.weight[:, :, 0] @ relu(total) + out1.bias) + out2.bias
+                x = m.multinomial(m.softmax(logits, 0), 1)
+    return step
+
+
+def _wavenet_flops(positions, R=32, S=128, Q=256):
+    """Forward: what one position takes, times so many."""
+    return 2 * positions * (len(DILATIONS) * (5 * R * R + R * S) + S * S + S * Q)
 
 
 def _conv_flops(*layers):
@@ -392,7 +481,8 @@ SYSTEMS = [
                                             + 128 * 128 * 4096)),
     ("squeezenet", squeezenet, _squeezenet_flops()),
     ("lstm_step", lstm_step, 6 * 64 * 64 * (64 * 2048 + 512 * 2048 + 512 * 65)),
-    ("lstm2_step", lstm2_step, 6 * 35 * 32 * (4 * 200 * 800 + 200 * 10_000))]
+    ("lstm2_step", lstm2_step, 6 * 35 * 32 * (4 * 200 * 800 + 200 * 10_000)),
+    ("wavenet_step", wavenet_step, 3 * _wavenet_flops(4 * 4096)), ("wavenet_generate_100", wavenet_generate_100, _wavenet_flops(100))]
 
 
 def _estimator(side):
