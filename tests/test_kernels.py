@@ -263,8 +263,8 @@ def wavenet_arguments(rng, floats, N, D, x, g):
         stack = floats(sequences, T, R), weight, floats(L, 2 * R), residual, floats(L - 1, R), dilations
         condition = floats(sequences, F, L * 2 * R) if F else None
         found["wavenet"].append((*stack, condition))
-        inputs, arrived = reference.wavenet(*stack, condition)[1], floats(sequences, T, L * R) / np.sqrt(T).astype(x.dtype)
-        found["wavenet_backward"].append((arrived, inputs, *stack[1:4], dilations, condition))
+        kept, arrived = reference.wavenet(*stack, condition), floats(sequences, T, L * R) / np.sqrt(T).astype(x.dtype)
+        found["wavenet_backward"].append((arrived, *kept, weight, residual, dilations, F))
         if T > 101 or R > 40:
             continue
         S, ids = R + 3, R != 2 or x.dtype == np.float32                 # in which a number may be rounded to the level beside
