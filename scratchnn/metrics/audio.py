@@ -10,7 +10,7 @@ import numpy as np
 
 import scratchnn.nn.functional as F
 from scratchnn import optim
-from scratchnn.data.audio import as_float, mu_law_decode, mu_law_edges, mu_law_encode
+from scratchnn.data.audio import as_float, mu_law_decode, mu_law_edges, mu_law_encode, trimmed
 from scratchnn.data.augment import Augment
 from scratchnn.data.loader import DataLoader
 from scratchnn.data.spectrum import log_mel, pitch
@@ -131,12 +131,13 @@ class Recogniser:
             schedule.step()
 
     def pictures(self, takes: Sequence[np.ndarray]) -> np.ndarray:
-        """Spectrograms (N, 1, bands, frames) in 0..1, the loudest point of each at 1 and what is 70 dB below it at 0."""
+        """Spectrograms (N, 1, bands, frames) in 0..1 without quiet ends, the loudest point of each at 1 and what is 70 dB below it at 0."""
         size = 1 << max(6, int(np.log2(0.04 * self.rate)))
         found = np.zeros((len(takes), 1, self.BANDS, self.FRAMES), np.float32)
         for picture, take in zip(found, takes, strict=True):
-            level = log_mel(as_float(take[:self.hop * self.FRAMES]), self.rate, self.BANDS, self.hop, size).T
-            if level.size:
+            if len(take):
+                sound = trimmed(as_float(take), self.rate)[:self.hop * self.FRAMES]
+                level = log_mel(sound, self.rate, self.BANDS, self.hop, size).T
                 picture[0, :, :level.shape[1]] = (1 + (level - level.max()) / 8).clip(0, 1)
         return found
 
