@@ -25,7 +25,7 @@ GROUP = 16           # sequences at most that one core draws at a time
 
 
 def wavenet(h, weight, bias, residual, residual_bias, dilations, condition=None):
-    """(z of all layers (N, T, L R), their inputs and their sigmoids' values (L, N, T, R)) of a stack of residual layers. Layer l of dilation d:
+    """(z of all layers (N, T, L R), their inputs and sigmoids' values (L, N, T, R)) of residual layers. Layer l of dilation d:
 
         p = h[t - d] weight[l, :, :, 0]^T + h[t] weight[l, :, :, 1]^T + bias[l] + condition,   h being 0 before the beginning
         z = tanh(p[:R]) sigmoid(p[R:]);   the next layer's h is h + z residual[l]^T + residual_bias[l]

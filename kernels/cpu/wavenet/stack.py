@@ -140,7 +140,10 @@ def forward_task(chunk, chunks, first, stop, dilations, inputs, gate, z, w, step
 
 @jit
 def forward_kernel(inputs, gate, z, w, step, dilations, condition, N, T, L, R, K, F, chunks, layers, threads):
-    """Fill z (N, T, L R), the sigmoids' values `gate` (L, N, T, R) and all but the first of inputs (L, N, T, R), so many layers at a time: all of them where chunks are sequences."""
+    """Fill z (N, T, L R), the sigmoids' values `gate` (L, N, T, R) and all but the first of inputs (L, N, T, R).
+
+    So many layers are taken at a time: all of them where chunks are sequences.
+    """
     for layer in range(0, L, layers):
         parallel_for(forward_task, chunks, threads,
                      (chunks, layer, layer + layers, dilations, inputs, gate, z, w, step, condition, N, T, L, R, K, F))
