@@ -39,6 +39,7 @@ SILENCE = 0.05       # seconds behind a take that has a label, by which it comes
 SHOWN = 10           # rows of the picture, at most
 TUNES = 4            # sounds that are made where nothing says what they shall be, each from the first second of a test take on
 LASTING = 6.0        # seconds of these
+FOLLOWED = 30        # takes whose frames are followed, at most: what is made of a second's frames takes 2 MB
 
 
 def parse():
@@ -137,11 +138,11 @@ def framing(model, about):
 # ---- sounds ---------------------------------------------------------------------------------------------------------------
 
 def make(args, model, audio, about, part):
-    """(takes that the model made, names, labels (N, kinds), real takes like them)."""
+    """(takes that the model made, their labels (N, kinds), real takes like them)."""
     real, known, how = getattr(audio, part), audio.labels[part], {"temperature": args.temperature, "top_k": args.top_k,
                                                                   "generator": Generator(args.seed)}
     if args.frames:                                                            # real takes anew, from what they sound like
-        chosen = np.arange(min(len(real), args.clips))
+        chosen = np.linspace(0, len(real) - 1, min(len(real), args.clips, FOLLOWED)).astype(int)
         steps = max(len(real[i]) for i in chosen)
         frames = np.stack([framing(model, about)(np.pad(real[i], (model.before, steps - len(real[i])))) for i in chosen])
         made = np.concatenate(list(model.generate(steps, known[chosen] if audio.classes else None, frames, **how)), 1)
