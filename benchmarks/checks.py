@@ -74,18 +74,18 @@ def beside_blas(rounds=300):
 MEMORY = """
 import ctypes, sys
 sys.path[:0] = sys.argv[2:]
-import cases
+import cases, systems
 
 def kilobytes(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
 
 library = cases._library(sys.argv[1])
-step = cases.cnn_step(library[0], *library[2:], batch=2)
+step = systems.cnn_step(library[0], *library[2:], batch=2)
 step()
 ctypes.CDLL(None).malloc_trim(0)
 before = kilobytes("VmRSS")
 open("/proc/self/clear_refs", "w").write("5")
-step = cases.cnn_step(library[0], *library[2:])
+step = systems.cnn_step(library[0], *library[2:])
 for _ in range(5):
     step()
 print(kilobytes("VmHWM") - before)

@@ -15,7 +15,8 @@ from kernels.cpu.generate import ladder as text_ladder
 from kernels.cpu.lstm import ladder as lstm_ladder
 from kernels.cpu.matmul import ladder
 from kernels.cpu.rbm import ladder as rbm_ladder
-from kernels.shapes import TextModel
+from kernels.cpu.wavenet import ladder as wavenet_ladder
+from kernels.shapes import TextModel, WaveNetModel
 
 RUNGS = {"naive": ladder.naive, "by_rows": ladder.by_rows, "blocked": ladder.blocked, "four_steps": ladder.four_steps,
          "packed": lambda a, b, c: kernels.matmul(a, b, out=c)}
@@ -33,6 +34,8 @@ TEXT_RUNGS = {"call_by_call": lambda model, steps: text_ladder.call_by_call(mode
               "on_all_cores": lambda model, steps: kernels.generate_text(model, np.zeros((1, 1), int), None, steps, 0.8, None, 1.0,
                                                                          *SEED)[0][0]}
 LSTM_RUNGS = {name: getattr(lstm_ladder, name) for name in ("naive", "step_by_step", "inputs_at_once", "fused")}
+WAVENET_RUNGS = ("naive", "layer_by_layer", "fused")
+WAVENET_SAMPLERS = ("full_run", "cached", "one_kernel", "in_columns")
 
 
 @pytest.fixture
@@ -127,3 +130,34 @@ def test_lstm(benchmark, rung):
     benchmark(function, x, h, c, *weights)
     if benchmark.stats:
         benchmark.extra_info["GFLOP/s"] = round(2e-9 * T * B * 4 * H * (D + H) / benchmark.stats.stats.median, 1)
+
+
+def wavenet_model(R=32, S=128, Q=256):
+    """2 x 9 layers with random weights."""
+    rng, dilations = np.random.default_rng(0), tuple(2 ** i for i in range(9)) * 2
+    L = len(dilations)
+    shapes = (Q, R), (L, 2 * R, R, 2), (L, 2 * R), (L - 1, R, R), (L - 1, R), (S, L * R), (S,), (S, S), (S,), (Q, S), (Q,)
+    table, *arrays = ((rng.random(shape, np.float32) - 0.5) / np.float32(3) for shape in shapes)
+    return WaveNetModel(table, None, *arrays[:4], dilations, *arrays[4:])
+
+
+@pytest.mark.parametrize("rung", WAVENET_RUNGS)
+def test_wavenet(benchmark, one_thread, rung):
+    """The stack forward, a sequence of 4096 positions."""
+    model, function = wavenet_model(), getattr(wavenet_ladder, rung)
+    h = np.random.default_rng(1).standard_normal((1, 4096, 32)).astype(np.float32)
+    np.testing.assert_allclose(function(h, *model[2:7]), wavenet_ladder.naive(h, *model[2:7]), atol=1e-5)
+    benchmark.group = "wavenet 2 x 9 layers, 32 channels, 4096 positions"
+    benchmark(function, h, *model[2:7])
+    if benchmark.stats:
+        benchmark.extra_info["GFLOP/s"] = round(10e-9 * 18 * 4096 * 32 ** 2 / benchmark.stats.stats.median, 1)
+
+
+@pytest.mark.parametrize("rung", WAVENET_SAMPLERS)
+def test_wavenet_samples(benchmark, one_thread, rung):
+    model, function, steps = wavenet_model(), getattr(wavenet_ladder, rung), 20
+    np.testing.assert_array_equal(function(model, 0, steps, 0.8, *SEED), wavenet_ladder.one_kernel(model, 0, steps, 0.8, *SEED))
+    benchmark.group = "wavenet samples"
+    benchmark(function, model, 0, steps, 0.8, *SEED)
+    if benchmark.stats:
+        benchmark.extra_info["samples/s"] = round(steps / benchmark.stats.stats.median)

@@ -34,7 +34,8 @@ import scratchnn.nn.functional as F
 from scratchnn import checkpoint, data, explain, metrics, optim, pictures
 from scratchnn.data.augment import augmentation
 from scratchnn.models.classifier import MLP, ConvNet, edges, like_learnt, load_classifier, predict, save_classifier
-from scratchnn.models.squeezenet import LEAST, SIZE, SqueezeNet, class_names, likeliest, picture
+from scratchnn.models.imagenet import class_names, likeliest, picture
+from scratchnn.models.squeezenet import SqueezeNet
 from scratchnn.nn.utils import max_norm_
 from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scratchnn.options import arguments, number, whole
@@ -76,7 +77,7 @@ def parse():
     args.model = "squeezenet" if args.weights else args.model or ("conv" if args.data.startswith("folder:") else "mlp")
     path, _, query = args.data.partition("?")
     if args.weights and path.startswith("folder:") and "size=" not in query:
-        args.data = f"{path}?{query}{'&' if query else ''}size={SIZE}"                   # what SqueezeNet has learnt to see
+        args.data = f"{path}?{query}{'&' if query else ''}size={SqueezeNet.size}"                   # what SqueezeNet has learnt to see
     return args
 
 
@@ -161,8 +162,9 @@ def build(args, examples):
             return ConvNet(shape, count, args.channels, args.dropout)
         except ValueError as fault:
             raise data.DataError(f"{args.data}: {fault}; use larger pictures or fewer --channels") from None
-    if shape[0] != 3 or min(shape[1:]) < LEAST:
-        raise data.DataError(f"{args.data}: SqueezeNet takes colour pictures of at least {LEAST} pixels a side, these have shape {shape}")
+    least = SqueezeNet.least
+    if shape[0] != 3 or min(shape[1:]) < least:
+        raise data.DataError(f"{args.data}: SqueezeNet takes colour pictures of at least {least} pixels a side, these have shape {shape}")
     return SqueezeNet.pretrained(args.weights, count, args.dropout)
 
 
@@ -237,9 +239,8 @@ def say(args):
             raise data.DataError(f"{path}: this network learnt from rows of {shape[0]} numbers, not from pictures")
         x = like_learnt(data.read_pictures(args.predict, shape[1:], shape[0]), border)
     else:
-        names = path.with_name("imagenet-simple-labels.json")
-        model, classes = SqueezeNet.pretrained(path), class_names(names if names.exists() else None)
-        x = np.stack([picture(file) for file in args.predict])
+        model, classes = SqueezeNet.pretrained(path), class_names(weights=path)
+        x = np.stack([picture(file, model.size) for file in args.predict])
     probabilities = predict(model, x)
     for file, p in zip(args.predict, probabilities, strict=True):
         print(file)

@@ -5,7 +5,7 @@ sound in the next step: each by itself, or from the highest to the lowest, each 
 Y. Bengio & P. Vincent 2012); or it reads and writes events, note by note with their loudness, like a text.
 
     python examples/music.py                                                  tunes of a small composer of our own
-    python examples/music.py --data jsb-chorales --transpose 0                chorales by J. S. Bach, nearly all in one key
+    python examples/music.py --data jsb-chorales --transpose 0 --dropout 0.6 --weight-decay 0.1 --batch-size 8 --epochs 45     J. S. Bach
     python examples/music.py --data 'midi:FOLDER?steps=12' --output events    MIDI files of yours, 12 steps in a quarter
     python examples/music.py --sample 200 --from out/music --primer SONG.mid  200 steps that go on from the beginning of a song
     python examples/music.py --harmonise SONG.mid --from out/music            lower voices for the highest voice of a song

@@ -6,13 +6,14 @@ Merity, Keskar & Socher 2018.
 
     python examples/text.py                                                   characters of Python's own documentation
     python examples/text.py --data tinyshakespeare --hidden 512 --dropout 0.4 --weight-drop 0.2 --lr 0.003 --epochs 28 --validate 0.02
-    python examples/text.py --data ptb --level word                           words of the Penn Treebank
+    python examples/text.py --data ptb --level word --hidden 200 --layers 2 --tied --dropout 0.25 --length 35 --lr 0.003 --epochs 16
     python examples/text.py --data text:FILE --level word --min-count 3       a text of yours; rarer words become one
     python examples/text.py --sample 500 --from out/text --prime "The "       more by a model that was trained before, as it writes
 
 nats is the mean of -log p of the test's tokens, read from beginning to end; bits the same to base 2, perplexity its exponential. Expected
-on two cores: nats=1.20 by the first line (Python 3.11's documentation), 1.52 by the second one, after 84 minutes of half a core. In the
-folder of --out: weights and learning curves, sample.txt, and cells.html, a page that shows what single units of the network see.
+on two cores: nats=1.20 by the first line (Python 3.11's documentation), 1.52 by the second one, after 84 minutes of half a core, and
+perplexity=108.8 for the words of the Penn Treebank by the third one, likewise. In the folder of --out: weights and learning curves,
+sample.txt, and cells.html, a page that shows what single units of the network see.
 longest_copy is how many tokens of the sample in a row stand in the text that was learnt.
 """
 

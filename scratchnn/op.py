@@ -48,7 +48,7 @@ class Op:
     promote    the operands (all parameters without a default, or the first `promote` ones) are brought to one dtype by torch's
                rules, and numbers become arrays
     floating   with promote: integers and booleans become float32
-    view       the result may share memory with the first operand
+    view       the result (each, if there are several) may share memory with the first operand
     constant   names of parameters along which the result is flat almost everywhere: they have no derivative, and need none
     cases      arguments for the tests, a list of tuples: a shape for each parameter with a derivative, the value itself for others
     domain     range of the numbers in the tests
@@ -111,7 +111,7 @@ class Op:
             result = self.forward(*arrays)
         except AttributeError as error:
             raise self._not_a_tensor(args) or error from error
-        shares = self.view and isinstance(args[0], Tensor) and np.may_share_memory(result, arrays[0])
+        shares = self.view and isinstance(args[0], Tensor) and _share_memory(result, arrays[0])
         counter = args[0].counter if shares else [0]
         node = Node(self, args, tuple(needing), result, counter) if needing and self.rules and grad_mode.enabled else None
         if isinstance(result, tuple):
@@ -283,6 +283,10 @@ class _Result:
 def _complain(node, name, shape, changes):
     raise RuntimeError(f"the gradient of {node.op.name} needs {name} (shape {tuple(shape)}), which was changed in place {changes} time(s) "
                        "since; change a clone() instead, or change it after backward()")
+
+
+def _share_memory(result, array):
+    return np.may_share_memory(result[0] if isinstance(result, tuple) else result, array)
 
 
 def _wrap(array, node, index, counter):

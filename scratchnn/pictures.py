@@ -58,6 +58,18 @@ def image_grid(path: str | Path, images: np.ndarray, captions: Sequence[str] = (
             axes.set_title(caption, y=-0.08, loc="center", va="top", fontsize=8, linespacing=1.25).set_in_layout(False)
 
 
+def side_by_side(path: str | Path, images: Sequence[np.ndarray], captions: Sequence[str] = (), title: str = "") -> None:
+    """Photographs (3, H, W) in 0..1 of one size beside each other, each above its lines of text."""
+    H, W = images[0].shape[1:]
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    with _figure(path, (5.2 * len(images), 5.1 * H / W + 0.19 * lines + (0.3 if title else 0.1)), title) as figure:
+        for axes, image, caption in zip(figure.subplots(1, len(images)), images, captions, strict=True):
+            axes.imshow(image.transpose(1, 2, 0).clip(0, 1))
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            axes.set_xlabel(caption, loc="left", fontsize=9)
+
+
 def image_table(path: str | Path, images: np.ndarray, rows: Sequence[str] = (), columns: Sequence[str] = (), title: str = "") -> None:
     """Pictures (rows, columns, C, H, W) in 0..1, C being 1 or 3, NaN where nothing is known, with names for rows and columns."""
     R, K, _, H, W = images.shape
@@ -106,6 +118,24 @@ def animation(path: str | Path, images: np.ndarray, columns: int, milliseconds: 
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+
+
+def save(path: str | Path, image: np.ndarray) -> None:
+    """One picture (3, H, W) in 0..1 as a PNG, pixel by pixel."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _photograph(image).save(path)
+
+
+def film(path: str | Path, images: np.ndarray, milliseconds: int = 80) -> None:
+    """A GIF of photographs (time, 3, H, W) in 0..1 that runs for ever, each with colours of its own."""
+    first, *others = [_photograph(image).quantize(256) for image in images]
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    first.save(path, save_all=True, append_images=others, duration=milliseconds, loop=0)
+
+
+def _photograph(image):
+    from PIL import Image
+    return Image.fromarray(np.rint(255 * image.transpose(1, 2, 0).clip(0, 1)).astype(np.uint8))
 
 
 class Film:

@@ -25,8 +25,8 @@ LAYOUTS = {
 BINARY = {"add", "sub", "mul", "div", "floor_divide", "remainder", "pow", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge",
           "logical_and", "logical_or", "logical_xor", "sigmoid_backward", "tanh_backward", "softplus_backward", "relu_backward",
           "leaky_relu_backward", "elu_backward", "silu_backward", "gelu_backward", "gelu_tanh_backward",
-          "binary_cross_entropy_with_logits", "gaussian_kl"}
-TERNARY = {"where", "gaussian_sample", "binary_cross_entropy_with_logits_backward"}
+          "binary_cross_entropy_with_logits", "gaussian_kl", "gaussian_kl_backward"}
+TERNARY = {"where", "gaussian_sample", "gaussian_sample_backward", "binary_cross_entropy_with_logits_backward"}
 PARAMETERS = {"clamp": (-0.5, 0.75), "softplus": (2.0, 1.5), "softplus_backward": (2.0, 1.5), "leaky_relu": (0.2,),
               "leaky_relu_backward": (0.2,), "elu": (1.5,), "elu_backward": (1.5,)}
 
@@ -215,7 +215,8 @@ def pool_arguments(rng, floats, N, D, x, g):
     pictures, line = np.round(floats(N, 2, 5, D + 2), 1), floats(N, D + 4)                        # ties
     pictures[0, 0, 0, :2], pictures[0, 1, :, 0] = -np.inf, np.nan
     largest = [(pictures, (3, (D + 1) // 2), (3, 3), (2, 2), (1, 1), (1, 1)), (pictures, (5, D + 1), (1, 2), (1, 1), (0, 0), (1, 1)),
-               (pictures, (2, (D + 5) // 3), (3, 2), (2, 3), (1, 1), (2, 1)), (line, (D // 2 + 2,), (2,), (2,), (0,), (1,))]
+               (pictures, (2, (D + 5) // 3), (3, 2), (2, 3), (1, 1), (2, 1)), (line, (D // 2 + 2,), (2,), (2,), (0,), (1,)),
+               *((pictures, size, (2, 2), (2, 2), (0, 0), (1, 1)) for size in ((2, (D + 2) // 2), (3, (D + 3) // 2)))]
     places = [(reference.max_pool(*args)[1], args[0].shape[-len(args[1]):]) for args in largest]
     starts, ends = np.arange(D), np.arange(D) + rng.integers(1, 3, D)
     windows = (np.array([[0, 3, 1], [2, 5, 5], [9, 1, 3]]), np.array([starts, ends, ends]))
@@ -262,8 +263,8 @@ def wavenet_arguments(rng, floats, N, D, x, g):
         stack = floats(sequences, T, R), weight, floats(L, 2 * R), residual, floats(L - 1, R), dilations
         condition = floats(sequences, F, L * 2 * R) if F else None
         found["wavenet"].append((*stack, condition))
-        inputs, arrived = reference.wavenet(*stack, condition)[1], floats(sequences, T, L * R) / np.sqrt(T).astype(x.dtype)
-        found["wavenet_backward"].append((arrived, inputs, *stack[1:4], dilations, condition))
+        kept, arrived = reference.wavenet(*stack, condition), floats(sequences, T, L * R) / np.sqrt(T).astype(x.dtype)
+        found["wavenet_backward"].append((arrived, *kept, weight, residual, dilations, F))
         if T > 101 or R > 40:
             continue
         S, ids = R + 3, R != 2 or x.dtype == np.float32                 # in which a number may be rounded to the level beside

@@ -38,6 +38,8 @@ def test_ceil_mode_adds_a_window_that_begins_inside():
     assert F.max_pool1d(x, 2).tolist() == [[1, 3]] and F.max_pool1d(x, 2, ceil_mode=True).tolist() == [[1, 3, 4]]
     assert F.avg_pool1d(x, 2, ceil_mode=True).tolist() == [[0.5, 2.5, 4]]
     assert F.max_pool1d(x, 2, 3, 1, ceil_mode=True).shape == (1, 2)                      # a third would begin in the right padding
+    y, places = F.max_pool2d(-snn.arange(9).float().reshape(1, 3, 3), 2, ceil_mode=True, return_indices=True)
+    assert y.tolist() == [[[0, -2], [-6, -8]]] and places.tolist() == [[[0, 2], [6, 8]]]
 
 
 def test_averages_count_padding_or_not():

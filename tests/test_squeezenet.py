@@ -15,7 +15,8 @@ from kernels import config
 from scratchnn import checkpoint, nn, optim
 from scratchnn.data import DataError
 from scratchnn.models.classifier import predict
-from scratchnn.models.squeezenet import MEAN, STD, SqueezeNet, class_names, likeliest, picture
+from scratchnn.models.imagenet import MEAN, STD, class_names, likeliest, picture
+from scratchnn.models.squeezenet import SqueezeNet
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -100,10 +101,10 @@ def test_fine_tuning_changes_the_last_layer_alone(tmp_path):
 
 def test_files_that_hold_something_else(tmp_path):
     path = tmp_path / "w.safetensors"
-    with pytest.raises(FileNotFoundError, match=r"w\.safetensors is not there, and has no public address"):
+    with pytest.raises(FileNotFoundError, match=r"w\.safetensors is not there\. PyTorch's weights make it"):
         SqueezeNet.pretrained(path)
     checkpoint.save_weights(path, nn.Linear(2, 3).state_dict())
-    with pytest.raises(checkpoint.CheckpointError, match=r"(?s)w\.safetensors: not the weights of SqueezeNet 1\.0: .*Missing key"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"(?s)w\.safetensors: not the weights of SqueezeNet, .*_0: .*Missing key"):
         SqueezeNet.pretrained(path)
     checkpoint.save_weights(path, SqueezeNet(5).state_dict())
     with pytest.raises(checkpoint.CheckpointError, match=r"(?s)size mismatch for classifier\.1\.weight"):
@@ -138,7 +139,7 @@ if WEIGHTS.exists():
     @pytest.mark.parametrize("photo", PHOTOS)
     def test_photographs(photo):
         torch = pytest.importorskip("torch")
-        net, x = SqueezeNet.pretrained(), picture(config.DATA / "photos" / photo)[None]
+        net, x = SqueezeNet.pretrained(), picture(config.DATA / "photos" / photo, 227)[None]
         found = predict(net, x)[0]
         expected = torch_logits(net.state_dict(), torch.from_numpy(x)).softmax(1).numpy()[0]
         assert np.abs(found - expected).max() < 1e-4
@@ -146,7 +147,7 @@ if WEIGHTS.exists():
             assert abs(found[number] - probability) < 0.001
 
     def test_names_of_the_likeliest():
-        found = predict(SqueezeNet.pretrained(), picture(config.DATA / "photos" / "coffee.png")[None])[0]
+        found = predict(SqueezeNet.pretrained(), picture(config.DATA / "photos" / "coffee.png", 227)[None])[0]
         assert [name for name, _ in likeliest(found, class_names())][:2] == ["espresso", "soup bowl"]
 
 

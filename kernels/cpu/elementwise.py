@@ -263,6 +263,8 @@ gelu_tanh = elementwise(scalar.gelu_tanh, heavy=True)
 gelu_tanh_backward = elementwise(scalar.gelu_tanh_backward, 2, heavy=True)
 
 gaussian_sample = elementwise(scalar.gaussian_sample, 3, heavy=True)
+gaussian_sample_backward = elementwise(scalar.gaussian_sample_backward, 3)
 gaussian_kl = elementwise(scalar.gaussian_kl, 2, heavy=True)
+gaussian_kl_backward = elementwise(scalar.gaussian_kl_backward, 2, heavy=True)
 binary_cross_entropy_with_logits = elementwise(scalar.binary_cross_entropy_with_logits, 2, heavy=True)
 binary_cross_entropy_with_logits_backward = elementwise(scalar.binary_cross_entropy_with_logits_backward, 3, heavy=True)

@@ -99,4 +99,6 @@ binary_cross_entropy_with_logits = _elementwise(lambda x, target: np.logaddexp(0
 binary_cross_entropy_with_logits_backward = _elementwise(lambda g, x, target: g * (special.expit(x) - target), 3)
 
 gaussian_sample = _elementwise(lambda mean, logvar, noise: mean + np.exp(0.5 * logvar) * noise, 3)
+gaussian_sample_backward = _elementwise(lambda g, y, mean: g * (y - mean) / 2, 3)
 gaussian_kl = _elementwise(lambda mean, logvar: 0.5 * (mean * mean + np.exp(logvar) - 1 - logvar), 2)
+gaussian_kl_backward = _elementwise(lambda g, logvar: g * np.expm1(logvar) / 2, 2)

@@ -57,41 +57,43 @@ def _conditions(condition, T, L):
 
 
 def wavenet(h, weight, bias, residual, residual_bias, dilations, condition=None):
-    """(z of all layers (N, T, L R), inputs of all layers (L, N, T, R)) of a stack of residual layers.
+    """(z of all layers (N, T, L R), their inputs and their sigmoids' values (L, N, T, R)) of a stack of residual layers.
 
     h (N, T, R), weight (L, 2 R, R, 2), bias (L, 2 R), residual (L - 1, R, R), residual_bias (L - 1, R), L dilations, condition
     (N, F, L 2 R) with F a divisor of T, or None.
     """
     _, T, _, L, _ = wavenet_sizes(h, weight, bias, residual, residual_bias, dilations, condition)
-    inputs, found = [], []
+    inputs, found, gate = [], [], []
     for i, added in enumerate(_conditions(condition, T, L)):
         a, s = _gates(h, weight[i], bias[i], dilations[i], added)
         inputs.append(h)
         found.append(a * s)
+        gate.append(s)
         if i < L - 1:
             h = h + found[i] @ residual[i].T + residual_bias[i]
-    return np.concatenate(found, 2), np.stack(inputs)
+    return np.concatenate(found, 2), np.stack(inputs), np.stack(gate)
 
 
-def wavenet_backward(g, inputs, weight, bias, residual, dilations, condition=None):
-    """Gradients of h, weight, bias, residual, residual_bias and condition (None if there is none), given that of z, (N, T, L R)."""
-    (L, N, T, R), dh = inputs.shape, np.zeros_like(inputs[0])
-    dweight, dbias, dresidual = np.zeros_like(weight), np.zeros_like(bias), np.zeros_like(residual)
+def wavenet_backward(g, z, inputs, gate, weight, residual, dilations, frames=0):
+    """Gradients of h, weight, bias, residual, residual_bias and a condition of so many frames (None if 0), given that of z, (N, T, L R),
+    and the three results of `wavenet`."""
+    (L, N, _, R), dh = inputs.shape, np.zeros_like(inputs[0])
+    dweight, dbias, dresidual = np.zeros_like(weight), np.zeros(weight.shape[:2], weight.dtype), np.zeros_like(residual)
     dresidual_bias, dcondition = np.zeros(residual.shape[:2], residual.dtype), []
-    for i, added in reversed(list(enumerate(_conditions(condition, T, L)))):
-        h, d, dz = inputs[i], dilations[i], g[:, :, i * R:(i + 1) * R]
-        a, s = _gates(h, weight[i], bias[i], d, added)
+    for i in reversed(range(L)):
+        h, s, d, dz, own = inputs[i], gate[i], dilations[i], g[:, :, i * R:(i + 1) * R], z[:, :, i * R:(i + 1) * R]
+        a = own / np.where(s > 0, s, 1)
         if i < L - 1:
             dz = dz + dh @ residual[i]
-            dresidual[i] = np.einsum("nto,nti->oi", dh, a * s)
+            dresidual[i] = np.einsum("nto,nti->oi", dh, own)
             dresidual_bias[i] = dh.sum((0, 1))
-        dp = np.concatenate([dz * s * (1 - a * a), dz * a * s * (1 - s)], 2)
+        dp = np.concatenate([dz * s * (1 - a * a), dz * own * (1 - s)], 2)
         for tap, source in enumerate((_earlier(h, d), h)):
             dweight[i, :, :, tap] = np.einsum("nto,nti->oi", dp, source)
         dbias[i] = dp.sum((0, 1))
         dh = dh + _later(dp @ weight[i, :, :, 0], d) + dp @ weight[i, :, :, 1]
-        if condition is not None:
-            dcondition.insert(0, dp.reshape(N, condition.shape[1], -1, 2 * R).sum(2))
+        if frames:
+            dcondition.insert(0, dp.reshape(N, frames, -1, 2 * R).sum(2))
     return dh, dweight, dbias, dresidual, dresidual_bias, np.concatenate(dcondition, 2) if dcondition else None
 
 

@@ -145,6 +145,18 @@ def gaussian_sample(mean, logvar, noise):
 
 
 @inner
+def gaussian_sample_backward(g, y, mean):
+    """g (y - mean) / 2: the gradient by logvar of the result y."""
+    return g * (like(g, 0.5) * (y - mean))
+
+
+@inner
 def gaussian_kl(mean, logvar):
     """KL(N(mean, exp(logvar)) || N(0, 1)) = (mean^2 + exp(logvar) - 1 - logvar) / 2 in nats (Kingma & Welling 2014, appendix B)."""
     return like(mean, 0.5) * (mean * mean + (expm1(logvar) - logvar))
+
+
+@inner
+def gaussian_kl_backward(g, logvar):
+    """g (exp(logvar) - 1) / 2: the gradient by logvar."""
+    return g * (like(g, 0.5) * expm1(logvar))

@@ -21,7 +21,8 @@ UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log
          "correlation_difference": "correlation", "ratio_to_torch": "ratio",
          "valid": "nats", "valid_bits": "bits", "unigram_bits": "bits", "linear_bits": "bits",
          "recognised": "percent", "recognised_real": "percent", "note_overlap": "share",
-         "held": "steps", "silent": "steps", "looped": "steps", "stuck": "pieces"}
+         "held": "steps", "silent": "steps", "looped": "steps", "stuck": "pieces",
+         "objective": "activations", "times_noise": "ratio", "probability_before": "share", "probability_after": "share"}
 
 
 def append_results(path: str | Path, metrics: dict[str, float], *, split: str, protocol: str, seed: int, seconds: float) -> None:

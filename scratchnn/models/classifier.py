@@ -13,7 +13,9 @@ import numpy as np
 import scratchnn as snn
 from scratchnn import checkpoint, nn
 from scratchnn.data import Augment, DataSet
+from scratchnn.models.googlenet import GoogLeNet
 from scratchnn.models.squeezenet import SqueezeNet
+from scratchnn.models.vgg import VGG16
 from scratchnn.random import Generator
 
 
@@ -122,6 +124,9 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int | None = None, *, a
             seen += [augment(seen[0], generator) for _ in range(copies)]
             parts.append(np.mean([snn.softmax(model(snn.from_numpy(pictures)), -1).numpy() for pictures in seen], 0))
     return np.concatenate(parts)
+
+
+NETWORKS = {"squeezenet": SqueezeNet, "vgg16": VGG16, "googlenet": GoogLeNet}        # whose weights for ImageNet are published
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------------

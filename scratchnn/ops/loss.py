@@ -11,7 +11,7 @@ from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.op import op
 from scratchnn.ops.activation import sigmoid, softplus
 from scratchnn.ops.arithmetic import abs, clamp, maximum, where
-from scratchnn.ops.elementary import exp, expm1, log, log1p
+from scratchnn.ops.elementary import exp, log, log1p
 from scratchnn.ops.index import gather, one_hot
 from scratchnn.ops.reduce import mean, sum
 from scratchnn.ops.shape import permute, reshape, unsqueeze
@@ -281,7 +281,18 @@ for _divergence in (gaussian_divergence, gaussian_divergence_total):
 
     @_divergence.vjp("logvar")
     def _(g, logvar):
-        return g * (0.5 * expm1(logvar))
+        return gaussian_divergence_backward(g, logvar)
+
+
+@op(promote=True, cases=[((3, 4), (3, 4))])
+def gaussian_divergence_backward(grad, logvar):
+    """grad * (exp(logvar) - 1) / 2."""
+    return kernels.gaussian_kl_backward(grad, logvar)
+
+
+@gaussian_divergence_backward.vjp("grad", "logvar")
+def _(g, grad, logvar):
+    return gaussian_divergence_backward(g, logvar), g * grad * (0.5 * exp(logvar))
 
 
 def gaussian_kl(mean: Tensor, logvar: Tensor, reduction: str = "sum") -> Tensor:

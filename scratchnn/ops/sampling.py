@@ -56,7 +56,19 @@ def _(g):
 
 @gaussian_sample_with.vjp("logvar")
 def _(g, y, mean):
-    return g * (0.5 * (y - mean))
+    return gaussian_sample_backward(g, y, mean)
+
+
+@op(promote=True, cases=[((3, 4), (3, 4), (3, 4))])
+def gaussian_sample_backward(grad, out, mean):
+    """grad * (out - mean) / 2."""
+    return kernels.gaussian_sample_backward(grad, out, mean)
+
+
+@gaussian_sample_backward.vjp("grad", "out", "mean")
+def _(g, grad, out, mean):
+    by_out = g * (0.5 * grad)
+    return gaussian_sample_backward(g, out, mean), by_out, -by_out
 
 
 def gaussian_sample(mean: Tensor, logvar: Tensor, generator: Generator | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 
@@ -217,17 +218,30 @@ def _(g, widths):
     return pad_constant(g, tuple((-a, -b) for a, b in widths), 0.0)
 
 
+@op(view=True, cases=[((3, 5), (1, 2, 2), 1)])
+def _split(x, sizes, dim):
+    """Pieces of these sizes along `dim`. Views."""
+    before, starts = (slice(None),) * dim, itertools.accumulate(sizes, initial=0)
+    return tuple([x[(*before, slice(start, start + size))] for start, size in zip(starts, sizes, strict=False)])
+
+
+@_split.vjp
+def _(g, x_shape, x_dtype, sizes, dim):
+    def zeros(size):
+        return Tensor(np.zeros((*x_shape[:dim], size, *x_shape[dim + 1:]), x_dtype))
+    return cat([zeros(size) if part is None else part for part, size in zip(g, sizes, strict=True)], dim)
+
+
 def split(x: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor, ...]:
     """Pieces of a size (the last may be smaller), or of a list of sizes, along `dim`. Views."""
     dim, size = dimension(dim, x.ndim), split_size_or_sections
     if isinstance(size, int):
         if size < 1:
             raise ValueError(f"split: the size of a piece must be positive, not {size}")
-        size = [min(size, x.shape[dim] - start) for start in range(0, x.shape[dim], size)] or [0]
-    if sum(size) != x.shape[dim]:
+        size = [min(size, x.shape[dim] - start) for start in range(0, x.shape[dim], size)]
+    if sum(size) != x.shape[dim] or min(size, default=0) < 0:
         raise ValueError(f"split: sizes {list(size)} do not add up to {x.shape[dim]}, the size of dimension {dim}")
-    starts = [sum(size[:i]) for i in range(len(size))]
-    return tuple(narrow(x, dim, start, n) for start, n in zip(starts, size, strict=True))
+    return _split(x, tuple(size) or (0,), dim)
 
 
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
@@ -238,4 +252,4 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along `dim`, each without that dimension. Views."""
     dim = dimension(dim, x.ndim)
-    return tuple(squeeze(narrow(x, dim, i, 1), dim) for i in range(x.shape[dim]))
+    return tuple(squeeze(piece, dim) for piece in split(x, 1, dim)) if x.shape[dim] else ()

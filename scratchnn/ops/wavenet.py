@@ -19,23 +19,23 @@ _STACK = [(2, 4, 2), (3, 4, 2, 2), (3, 4), (2, 2, 2), (2, 2), (1, 2, 5)]       #
 
 @op(cases=[(*_STACK,), (*_STACK, (2, 2, 12)), ((1, 2, 1), (1, 2, 1, 2), (1, 2), (0, 1, 1), (0, 1), (1,), (1, 1, 2))])
 def wavenet_stack(h, weight, bias, residual, residual_bias, dilations, condition=None):
-    """The result of `wavenet`; then the inputs of all layers, (L, N, T, R), for the gradient."""
+    """The result of `wavenet`; then all layers' inputs and their sigmoids' values, (L, N, T, R), for the gradient."""
     return kernels.wavenet(h, weight, bias, residual, residual_bias, dilations, condition)
 
 
 @wavenet_stack.vjp("h", "weight", "bias", "residual", "residual_bias", "condition")
-def _(g, h, weight, bias, residual, residual_bias, dilations, condition, y1):
+def _(g, h, weight, bias, residual, residual_bias, dilations, condition, y0, y1, y2):
     if is_grad_enabled():
         given = (h, weight, bias, residual, residual_bias) + (() if condition is None else (condition,))
         found = composed(lambda *inputs: (_layers(dilations, *inputs),), given, g)
         return found if condition is not None else (*found, None)
-    return wavenet_backward(g[0], y1, weight, bias, residual, dilations, condition)
+    return wavenet_backward(g[0], y0, y1, y2, weight, residual, dilations, 0 if condition is None else condition.shape[1])
 
 
 @op
-def wavenet_backward(g, inputs, weight, bias, residual, dilations, condition):
-    """Gradients of h, weight, bias, residual, residual_bias and condition (None if there is none), given that of z."""
-    return kernels.wavenet_backward(g, inputs, weight, bias, residual, dilations, condition)
+def wavenet_backward(g, z, inputs, gate, weight, residual, dilations, frames):
+    """Gradients of h, weight, bias, residual, residual_bias and a condition of so many frames (None if 0), given that of z."""
+    return kernels.wavenet_backward(g, z, inputs, gate, weight, residual, dilations, frames)
 
 
 def wavenet(h: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, residual_bias: Tensor, dilations: tuple,

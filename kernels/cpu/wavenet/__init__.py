@@ -25,7 +25,7 @@ GROUP = 16           # sequences at most that one core draws at a time
 
 
 def wavenet(h, weight, bias, residual, residual_bias, dilations, condition=None):
-    """(z of all layers (N, T, L R), inputs of all layers (L, N, T, R)) of a stack of residual layers. Layer l of dilation d:
+    """(z of all layers (N, T, L R), their inputs and their sigmoids' values (L, N, T, R)) of a stack of residual layers. Layer l of dilation d:
 
         p = h[t - d] weight[l, :, :, 0]^T + h[t] weight[l, :, :, 1]^T + bias[l] + condition,   h being 0 before the beginning
         z = tanh(p[:R]) sigmoid(p[R:]);   the next layer's h is h + z residual[l]^T + residual_bias[l]
@@ -35,29 +35,29 @@ def wavenet(h, weight, bias, residual, residual_bias, dilations, condition=None)
     FLOPs: 10 N T R^2 L.
     """
     N, T, R, L, F = wavenet_sizes(h, weight, bias, residual, residual_bias, dilations, condition)
-    z, inputs = np.empty((N, T, L * R), h.dtype), np.empty((L, N, T, R), h.dtype)
+    z, inputs, gate = np.empty((N, T, L * R), h.dtype), np.empty((L, N, T, R), h.dtype), np.empty((L, N, T, R), h.dtype)
     inputs[0] = h
     if z.size:
         w, threads = pack_stack(weight, bias, residual, residual_bias), _threads(N * T * R * R)
         chunks, layers = (N, L) if N % threads == 0 or 8 * threads <= N else (_chunks(N, T), 1)
-        forward_kernel(inputs.ravel(), z.ravel(), w.ravel(), w.shape[1], np.array(dilations), _flat(condition, h.dtype), N, T, L, R,
-                       whole(R, h.dtype), F, chunks, layers, threads)
-    return z, inputs
+        forward_kernel(inputs.ravel(), gate.ravel(), z.ravel(), w.ravel(), w.shape[1], np.array(dilations), _flat(condition, h.dtype), N, T,
+                       L, R, whole(R, h.dtype), F, chunks, layers, threads)
+    return z, inputs, gate
 
 
-def wavenet_backward(g, inputs, weight, bias, residual, dilations, condition=None):
-    """Gradients of h, weight, bias, residual, residual_bias and condition (None if there is none), given that of z, (N, T, L R), and
-    the inputs of all layers; gates are computed again. FLOPs: 28 N T R^2 L."""
+def wavenet_backward(g, z, inputs, gate, weight, residual, dilations, frames=0):
+    """Gradients of h, weight, bias, residual, residual_bias and a condition of so many frames (None if 0), given that of z, (N, T, L R),
+    and the three results of `wavenet`. FLOPs: 20 N T R^2 L."""
     (L, N, T, R), dtype = inputs.shape, inputs.dtype
-    F, K = 0 if condition is None else condition.shape[1], whole(R, dtype)
-    dh, dcondition = np.zeros((N, T, R), dtype), None if condition is None else np.empty(condition.shape, dtype)
+    F, K = frames, whole(R, dtype)
+    dh, dcondition = np.zeros((N, T, R), dtype), np.empty((N, F, L * 2 * R), dtype) if F else None
     size, chunks = 5 * K * K + 3 * K, _chunks(N, T)
     totals = np.zeros((L, size), dtype)
     if dh.size:
-        w, room = pack_stack_back(weight, bias, residual), (np.empty(N * T * 2 * K, dtype), np.empty(N * T * 2 * K, dtype))
-        backward_kernel(_flat(g, dtype), _flat(inputs, dtype), dh.ravel(), room, w.ravel(), w.shape[1], np.array(dilations),
-                        _flat(condition, dtype), aligned_zeros((chunks, size), dtype).ravel(), totals.ravel(), _flat(dcondition, dtype),
-                        size, N, T, L, R, K, F, chunks, _threads(N * T * R * R))
+        w, room = pack_stack_back(weight, residual), (np.empty(N * T * 2 * K, dtype), np.empty(N * T * 2 * K, dtype))
+        backward_kernel(*(_flat(a, dtype) for a in (g, z, gate, inputs)), dh.ravel(), room, w.ravel(), w.shape[1], np.array(dilations),
+                        aligned_zeros((chunks, size), dtype).ravel(), totals.ravel(), _flat(dcondition, dtype), size, N, T, L, R, K, F,
+                        chunks, _threads(N * T * R * R))
     dw, dv, db, dc = np.split(totals, np.cumsum([4 * K * K, K * K, 2 * K]), 1)
     dweight = unpanelled(dw.reshape(L, 2, K, 2 * K)[:, :, :R], R).transpose(0, 3, 2, 1)
     return (dh, np.ascontiguousarray(dweight), unpanelled(db, R), dv.reshape(L, K, K)[:-1, :R, :R].copy(), dc[:-1, :R].copy(), dcondition)

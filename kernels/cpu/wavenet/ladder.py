@@ -67,7 +67,7 @@ def full_run(model, start, steps, temperature, seed, offset):
     """For every sample the whole network over all that it can see: as many positions as its receptive field, of which the last counts."""
     ids, field = [start], 1 + sum(model.dilations)
     for s in range(steps):
-        z, _ = wavenet(model.input_weight[ids[-field:]][None], *model[2:7])
+        z, _, _ = wavenet(model.input_weight[ids[-field:]][None], *model[2:7])
         p = softmax(_logits(model, z[0, -1:]) / z.dtype.type(temperature))
         ids.append(int(categorical(seed, offset + s, p, 1)[0, 0]))
     return np.array(ids[1:])

@@ -28,7 +28,9 @@ def pack_stack(weight, bias, residual, residual_bias):
     (L, _, R, _), K, dtype = weight.shape, whole(weight.shape[2], weight.dtype), weight.dtype
     lines, half = aligned_zeros((L, 5 * K * K + 3 * K), dtype), HALF_BYTES // dtype.itemsize
     w, b, v, c = np.split(lines, np.cumsum([4 * K * K, 2 * K, K * K]), 1)
-    _pack_taps(weight, w)
+    wide, rows = 2 * half, np.zeros((L, 2, K, 2 * K), dtype)
+    rows[:, :, :R] = panelled(weight.transpose(0, 3, 2, 1), K)
+    w.reshape(L, 2 * K // wide, 2 * K, wide)[...] = rows.reshape(L, 2 * K, -1, wide).swapaxes(1, 2)
     b[...] = panelled(bias, K)
     square = np.zeros((L - 1, K, K), dtype)
     square[:, :R, :R] = residual.transpose(0, 2, 1)
@@ -37,14 +39,12 @@ def pack_stack(weight, bias, residual, residual_bias):
     return lines
 
 
-def pack_stack_back(weight, bias, residual):
-    """Likewise: weights and bias as above; the weights of each tap (half panels, 2 K outputs, half panel) and the residual ones (half
+def pack_stack_back(weight, residual):
+    """Likewise: the weights of each tap (half panels, 2 K outputs, half panel) and the residual ones (half
     panels, K outputs, half panel)."""
     (L, _, R, _), K, dtype = weight.shape, whole(weight.shape[2], weight.dtype), weight.dtype
-    lines, half = aligned_zeros((L, 9 * K * K + 2 * K), dtype), HALF_BYTES // dtype.itemsize
-    w, b, taps, v = np.split(lines, np.cumsum([4 * K * K, 2 * K, 4 * K * K]), 1)
-    _pack_taps(weight, w)
-    b[...] = panelled(bias, K)
+    lines, half = aligned_zeros((L, 5 * K * K), dtype), HALF_BYTES // dtype.itemsize
+    taps, v = np.split(lines, [4 * K * K], 1)
     square = np.zeros((2, L, 2 * K, K), dtype)
     square[..., :R] = panelled(weight.transpose(3, 0, 2, 1), K).swapaxes(2, 3)
     taps.reshape(L, 2, K // half, 2 * K, half)[...] = square.reshape(2, L, 2 * K, -1, half).transpose(1, 0, 3, 2, 4)
@@ -52,14 +52,6 @@ def pack_stack_back(weight, bias, residual):
     square[:, :R, :R] = residual
     v[:-1].reshape(L - 1, K // half, K, half)[...] = square.reshape(L - 1, K, K // half, half).swapaxes(1, 2)
     return lines
-
-
-def _pack_taps(weight, to):
-    """weight (L, 2 R, R, 2) as panels, in `to` (L, 4 K K)."""
-    (L, _, R, _), K = weight.shape, whole(weight.shape[2], weight.dtype)
-    wide, rows = 2 * HALF_BYTES // weight.itemsize, np.zeros((L, 2, K, 2 * K), weight.dtype)
-    rows[:, :, :R] = panelled(weight.transpose(0, 3, 2, 1), K)
-    to.reshape(L, 2 * K // wide, 2 * K, wide)[...] = rows.reshape(L, 2 * K, -1, wide).swapaxes(1, 2)
 
 
 def panelled(x, K):

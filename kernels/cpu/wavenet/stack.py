@@ -6,20 +6,20 @@ Positions are taken in blocks of BLOCK, which stay in the nearest cache from a l
     3. gates; z goes to memory;  4. the product with the residual weights, and the next layer's input goes to memory.
 A core that has whole sequences takes a block through all layers before the next, so that what a layer looks back to is still in the
 second cache, and the z of a position, which lie side by side, are written soon after each other: 8 % faster than layer by layer.
-Backward, layer by layer, nothing but those inputs is there: gates are made again, 4 R^2 of 14 R^2 multiply-adds, which saves a third of
-the memory. With dp the gradient of what entered the gates, and D that of the layer's h':
+Backward, layer by layer, with dp the gradient of what entered the gates, and D that of the layer's h':
     1. D is completed: D += dp of the layer above, `dilation` later, times its first tap;
-    2. dz = g + D residual;  3. gates as above, dp;  4. gradients of weights, summed in a matrix that stays in the cache;
+    2. dz = g + D residual;  3. dp, from z and the sigmoids' values, which were kept: to make them again would take 4 R^2 more than the
+    10 R^2 multiply-adds of the rest, and took 40 % longer;  4. gradients of weights, summed in a matrix that stays in the cache;
     5. D += dp times the second tap: the gradient of the layer's input, but for step 1 of the layer below.
 A core takes a chunk of all blocks, and sums its own gradients of weights: PARTS chunks, by the sizes alone, whose sums are added in order.
 
-FLOPs: 10 N T R^2 L forward, 28 N T R^2 L backward. Bytes: forward 2 N T R L numbers written once; backward 2 N T R L read once.
+FLOPs: 10 N T R^2 L forward, 20 N T R^2 L backward. Bytes: 3 N T R L numbers written forward, and backward read with as many of g.
 """
 
 import numpy as np
 
 from kernels.cpu.wavenet.gates import gates
-from kernels.cpu.wavenet.tiles import HALF_BYTES, TALL_ROWS, add_tall, add_wide, aligned, clear, give, take
+from kernels.cpu.wavenet.tiles import HALF_BYTES, TALL_ROWS, add_tall, add_wide, aligned, clear, give, one_half_line, one_line, take
 from kernels.jit import full_width, inner, jit, like, parallel_for, uncounted
 
 BLOCK = 48           # positions, a multiple of the tiles' heights
@@ -76,33 +76,33 @@ def lay_sums(w, bias, condition, n, t, rows, layer, L, R, K, F, T, p, to):
 
 @inner
 def bend(p, po, z, zo, count):
-    """z = tanh(first half panel) sigmoid(second), for so many panels."""
+    """z = tanh(first half panel) sigmoid(second), for so many panels; the sigmoid's values take the place of the second."""
     full_width()
     half = np.uint64(half_panel(p))
     for panel in range(np.uint64(count)):
         a, to = np.uint64(po) + panel * (half + half), np.uint64(zo) + panel * half
         for c in range(half):
             tangent, gate = gates(p[a + c], p[a + half + c])
+            p[a + half + c] = gate
             z[to + c] = tangent * gate
 
 
 @inner
-def bend_back(p, po, z, zo, dz, do, count):
-    """z as above, and in place of p its gradient."""
+def bend_back(z, zo, gate, so, dz, do, p, po, count):
+    """p = gradients of what entered tanh and sigmoid, panel by panel, from z, the sigmoid's values and the gradient of z. tanh's are
+    z / gate, or 0 where both are."""
     full_width()
-    half, one = np.uint64(half_panel(p)), like(p[0], 1)
+    half, one, least = np.uint64(half_panel(p)), like(p[0], 1), like(p[0], 1e-37)
     for panel in range(np.uint64(count)):
-        a, to, back = np.uint64(po) + panel * (half + half), np.uint64(zo) + panel * half, np.uint64(do) + panel * half
+        a, row = np.uint64(po) + panel * (half + half), panel * half
         for c in range(half):
-            tangent, gate = gates(p[a + c], p[a + half + c])
-            found, g = tangent * gate, dz[back + c]
-            z[to + c] = found
-            p[a + c] = g * gate * (one - tangent * tangent)
-            p[a + half + c] = g * found * (one - gate)
+            found, s, g = z[np.uint64(zo) + row + c], gate[np.uint64(so) + row + c], dz[np.uint64(do) + row + c]
+            p[a + c] = g * (s - found * (found / (s + least)))
+            p[a + half + c] = g * found * (one - s)
 
 
 @inner
-def forward_block(room, block, layer, d, inputs, z, w, wo, condition, N, T, L, R, K, F):
+def forward_block(room, block, layer, d, inputs, gate, z, w, wo, condition, N, T, L, R, K, F):
     """One layer of a block. w holds the packed weights of the layer from wo on: see pack_stack in packing.py."""
     half, pairs = half_panel(w), aligned(room)
     p, zs, hs = pairs + 2 * BLOCK * K, pairs + 4 * BLOCK * K, pairs + 5 * BLOCK * K
@@ -116,6 +116,8 @@ def forward_block(room, block, layer, d, inputs, z, w, wo, condition, N, T, L, R
     bend(room, p, room, zs, tiles * K // half)
     for r in range(rows):
         give(room, zs + r * K, z, ((n * T + t + r) * L + layer) * R, R, K)
+        for k in range(0, K, half):
+            give(room, p + r * 2 * K + 2 * k + half, gate, at + (t + r) * R + k, R - k, half)
     if layer == L - 1:
         return
     for r in range(tiles):
@@ -127,21 +129,21 @@ def forward_block(room, block, layer, d, inputs, z, w, wo, condition, N, T, L, R
 
 
 @inner
-def forward_task(chunk, chunks, first, stop, dilations, inputs, z, w, step, condition, N, T, L, R, K, F):
+def forward_task(chunk, chunks, first, stop, dilations, inputs, gate, z, w, step, condition, N, T, L, R, K, F):
     """Layers first .. stop - 1 of some blocks, block by block."""
-    inputs, z, w, condition = uncounted(inputs), uncounted(z), uncounted(w), uncounted(condition)
+    inputs, gate, z, w, condition = uncounted(inputs), uncounted(gate), uncounted(z), uncounted(w), uncounted(condition)
     blocks, room = N * ((T + BLOCK - 1) // BLOCK), np.empty(6 * BLOCK * K + 64, w.dtype)
     for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
         for layer in range(first, stop):
-            forward_block(room, block, layer, dilations[layer], inputs, z, w, layer * step, condition, N, T, L, R, K, F)
+            forward_block(room, block, layer, dilations[layer], inputs, gate, z, w, layer * step, condition, N, T, L, R, K, F)
 
 
 @jit
-def forward_kernel(inputs, z, w, step, dilations, condition, N, T, L, R, K, F, chunks, layers, threads):
-    """Fill z (N, T, L R) and all but the first of inputs (L, N, T, R), so many layers at a time: all of them where chunks are sequences."""
+def forward_kernel(inputs, gate, z, w, step, dilations, condition, N, T, L, R, K, F, chunks, layers, threads):
+    """Fill z (N, T, L R), the sigmoids' values `gate` (L, N, T, R) and all but the first of inputs (L, N, T, R), so many layers at a time: all of them where chunks are sequences."""
     for layer in range(0, L, layers):
         parallel_for(forward_task, chunks, threads,
-                     (chunks, layer, layer + layers, dilations, inputs, z, w, step, condition, N, T, L, R, K, F))
+                     (chunks, layer, layer + layers, dilations, inputs, gate, z, w, step, condition, N, T, L, R, K, F))
 
 
 @inner
@@ -170,41 +172,45 @@ def add_sums(room, at, rows, width, sums, to):
 
 
 @inner
-def backward_task(chunk, chunks, layer, d, above, g, inputs, dh, later, dp, w, wo, step, condition, sums, size, N, T, L, R, K, F):
+def backward_task(chunk, chunks, layer, d, above, g, z, gate, inputs, dh, later, dp, w, wo, step, sums, size, N, T, L, R, K):
     """Some blocks of one layer: dh becomes the gradient of its inputs but for the first tap's part, which is made of dp (N, T, 2 K).
 
     `later` is the dp of the layer above, whose dilation is `above`. Each chunk has its own `size` numbers of `sums`: the gradients of
     weights (2 K inputs, 2 K), of the residual ones (K, K), and of both biases.
     """
-    g, inputs, dh, later, dp = uncounted(g), uncounted(inputs), uncounted(dh), uncounted(later), uncounted(dp)
-    w, condition, sums = uncounted(w), uncounted(condition), uncounted(sums)
+    g, z, gate, inputs, dh = uncounted(g), uncounted(z), uncounted(gate), uncounted(inputs), uncounted(dh)
+    later, dp, w, sums = uncounted(later), uncounted(dp), uncounted(w), uncounted(sums)
     blocks = N * ((T + BLOCK - 1) // BLOCK)
-    room, half, dw = np.empty(9 * BLOCK * K + 64, w.dtype), half_panel(w), chunk * size
-    pairs, dv, db, bias = aligned(room), dw + 4 * K * K, dw + 5 * K * K, wo + 4 * K * K
+    room, half, dw = np.empty(9 * BLOCK * K + BLOCK + 64, w.dtype), half_panel(w), chunk * size
+    pairs, dv, db = aligned(room), dw + 4 * K * K, dw + 5 * K * K
     p, qs, zs = pairs + 2 * BLOCK * K, pairs + 4 * BLOCK * K, pairs + 6 * BLOCK * K
-    ds, dz = zs + BLOCK * K, zs + 2 * BLOCK * K
-    firsts, seconds, residual = bias + 2 * K, bias + 2 * K + 2 * K * K, bias + 2 * K + 4 * K * K
+    ds, dz, ones = zs + BLOCK * K, zs + 2 * BLOCK * K, zs + 3 * BLOCK * K
+    seconds, residual = wo + 2 * K * K, wo + 4 * K * K
     clear(sums, dw, size)
+    for r in range(BLOCK):
+        room[np.uint64(ones + r)] = 1
     for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
         n, t = block_place(block, T)
         rows, at = min(BLOCK, T - t), (layer * N + n) * T * R
-        complete(dh, later, n, t, above, rows, T, R, K, w, firsts + step, room, ds, qs)
-        for r in range(BLOCK):
-            if r < rows:
-                take(g, ((n * T + t + r) * L + layer) * R, R, room, dz + r * K, K)
-            else:
-                clear(room, dz + r * K, K)
+        complete(dh, later, n, t, above, rows, T, R, K, w, wo + step, room, ds, qs)
+        for r in range(rows):
+            take(g, ((n * T + t + r) * L + layer) * R, R, room, dz + r * K, K)
+            take(z, ((n * T + t + r) * L + layer) * R, R, room, zs + r * K, K)
+            take(gate, at + (t + r) * R, R, room, qs + r * K, K)
+        clear(room, dz + rows * K, (BLOCK - rows) * K)
+        clear(room, zs + rows * K, (BLOCK - rows) * K)
+        clear(room, qs + rows * K, (BLOCK - rows) * K)
         if above > 0:
             add_tall(room, ds, K, 1, w, residual, half, K * half, room, dz, K, K, BLOCK, K)
         gather(inputs, at, t, d, rows, R, K, (room, pairs))
-        lay_sums(w, bias, condition, n, t, rows, layer, L, R, K, F, T, room, p)
-        add_wide(room, pairs, 2 * K, 1, w, wo, 2 * half, 4 * K * half, room, p, 2 * K, 2 * K, BLOCK, 2 * K)
-        bend_back(room, p, room, zs, room, dz, BLOCK * K // half)
+        bend_back(room, zs, room, qs, room, dz, room, p, BLOCK * K // half)
         add_wide(room, pairs, 1, 2 * K, room, p, 2 * K, 2 * half, sums, dw, 2 * K, BLOCK, 2 * K, 2 * K)
-        add_sums(room, p, BLOCK, 2 * K, sums, db)
+        for k in range(0, 2 * K, 2 * half):
+            one_line(room, ones, 0, room, p + k, 2 * K, sums, db + k, 0, BLOCK)
         if above > 0:
             add_tall(room, ds, 1, K, room, zs, K, half, sums, dv, K, BLOCK, K, K)
-            add_sums(room, ds, BLOCK, K, sums, db + 2 * K)
+            for k in range(0, K, half):
+                one_half_line(room, ones, 0, room, ds + k, K, sums, db + 2 * K + k, 0, BLOCK)
         add_tall(room, p, 2 * K, 1, w, seconds, half, 2 * K * half, room, ds, K, 2 * K, BLOCK, K)
         for r in range(rows):
             give(room, ds + r * K, dh, (n * T + t + r) * R, R, K)
@@ -220,7 +226,7 @@ def finish_task(chunk, chunks, d, dh, later, w, wo, N, T, R, K):
     for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
         n, t = block_place(block, T)
         rows = min(BLOCK, T - t)
-        complete(dh, later, n, t, d, rows, T, R, K, w, wo + 4 * K * K + 2 * K, room, ds, ds + BLOCK * K)
+        complete(dh, later, n, t, d, rows, T, R, K, w, wo, room, ds, ds + BLOCK * K)
         for r in range(rows):
             give(room, ds + r * K, dh, (n * T + t + r) * R, R, K)
 
@@ -250,14 +256,14 @@ def condition_task(chunk, dp, dcondition, layer, N, T, L, R, K, F):
 
 
 @jit
-def backward_kernel(g, inputs, dh, dps, w, step, dilations, condition, sums, totals, dcondition, size, N, T, L, R, K, F, chunks, threads):
+def backward_kernel(g, z, gate, inputs, dh, dps, w, step, dilations, sums, totals, dcondition, size, N, T, L, R, K, F, chunks, threads):
     """Fill dh (N, T, R), which comes as zeros, totals (L, size), and dcondition if F > 0. dps is room for two layers' dp (N, T, 2 K)."""
     for layer in range(L - 1, -1, -1):
         later, dp = dps[(layer + 1) % 2], dps[layer % 2]
         above = dilations[layer + 1] if layer < L - 1 else 0
         parallel_for(backward_task, chunks, threads,
-                     (chunks, layer, dilations[layer], above, g, inputs, dh, later, dp, w, layer * step, step, condition, sums, size, N, T,
-                      L, R, K, F))
+                     (chunks, layer, dilations[layer], above, g, z, gate, inputs, dh, later, dp, w, layer * step, step, sums, size, N, T, L,
+                      R, K))
         parallel_for(sum_task, (size + PIECE - 1) // PIECE, threads, (sums, size, chunks, totals, layer * size))
         parallel_for(condition_task, N * F, threads, (dp, dcondition, layer, N, T, L, R, K, F))
     parallel_for(finish_task, chunks, threads, (chunks, dilations[0], dh, dps[0], w, 0, N, T, R, K))
