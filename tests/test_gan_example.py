@@ -116,7 +116,7 @@ def test_a_table_of_chosen_classes(made, tmp_path, how):
                                      ("--loss", "wasserstein", "--clip", "0.01", "--n-critic", "5"),
                                      ("--loss", "wasserstein", "--penalty", "gradient", "--penalty-weight", "10", "--n-critic", "5")])
 def test_losses_and_penalties(options, tmp_path):
-    found = figures(run(example(tmp_path, "--data", "ring", *options, *FEW)))
+    found = figures(run(example(tmp_path, "--data", "ring", *options, "--steps", "6", "--batch-size", "2000")))        # of 100,000 points
     assert np.isfinite(list(found.values())).all()
     state = checkpoint.load(tmp_path / "checkpoint.safetensors")["parts"]
     largest = max(np.abs(t.array).max() for name, t in state["model"].items() if name.startswith("discriminator"))

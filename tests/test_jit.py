@@ -11,9 +11,11 @@ import pytest
 
 import scratchnn as snn
 from kernels import jit
+from kernels.cpu.matmul import simd
 from scratchnn import nn, optim
 
 ROOT = Path(__file__).parent.parent
+OTHERS = [host for host in ("avx512", "avx2", "neon") if host != simd.HOST]
 STEP = """
 import scratchnn as snn
 from scratchnn import nn, optim
@@ -83,9 +85,9 @@ print(y.sum(dtype=float).hex(), kernels.sum(x).item().hex())
     assert python(code, SCRATCHNN_THREADING=threading) == python(code, SCRATCHNN_NUM_THREADS=1)
 
 
-@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon"])
-def test_matrix_products_of_every_tile_shape(simd):
-    """The tiles of other machines, run on this one (LLVM cuts their vectors to its own)."""
+@pytest.mark.parametrize("host", OTHERS)
+def test_matrix_products_of_other_tile_shapes(host):
+    """The tiles of other machines, run on this one (LLVM cuts their vectors to its own); its own are run by all other tests."""
     code = """
 import numpy as np, kernels
 rng = np.random.default_rng(0)
@@ -98,11 +100,11 @@ for dtype, bound in ((np.float32, 1e-4), (np.float64, 1e-12)):
                 assert np.allclose(c, np.maximum(a.astype(float) @ b + bias, 0), atol=bound * K), (M, K, N, dtype)
 print('equal')
 """
-    assert python(code, SCRATCHNN_SIMD=simd) == ["equal"]
+    assert python(code, SCRATCHNN_SIMD=host) == ["equal"]
 
 
-@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon"])
-def test_convolutions_of_every_tile_shape(simd):
+@pytest.mark.parametrize("host", OTHERS)
+def test_convolutions_of_other_tile_shapes(host):
     """The same for the tiles of convolutions; packed operands too."""
     code = """
 import numpy as np, kernels
@@ -122,11 +124,11 @@ a, b = rng.standard_normal((7, 530)).astype(np.float32), rng.standard_normal((53
 assert np.allclose(kernels.matmul(a, kernels.pack(b)), a @ b, atol=1e-3)
 print('equal')
 """
-    assert python(code, SCRATCHNN_SIMD=simd) == ["equal"]
+    assert python(code, SCRATCHNN_SIMD=host) == ["equal"]
 
 
-@pytest.mark.parametrize("simd", ["avx512", "avx2", "neon"])
-def test_gibbs_steps_of_every_tile_shape(simd):
+@pytest.mark.parametrize("host", OTHERS)
+def test_gibbs_steps_of_other_tile_shapes(host):
     """The same for the tables of sums of a Gibbs step and of its statistics."""
     code = """
 import numpy as np, kernels
@@ -143,7 +145,7 @@ for M, K, N in ((12, 5, 7), (29, 130, 33), (60, 100, 130)):
     assert np.allclose(kernels.rbm_statistics(v, h, v[3:], h[3:]), reference.rbm_statistics(v, h, v[3:], h[3:]), atol=1e-4)
 print('equal')
 """
-    assert python(code, SCRATCHNN_SIMD=simd) == ["equal"]
+    assert python(code, SCRATCHNN_SIMD=host) == ["equal"]
 
 
 def test_the_reference_wing_runs_a_whole_step():

@@ -362,6 +362,7 @@ def test_join_and_cut():
         lambda m, x, y: x.split(2, 1)[1],
         lambda m, x, y: x.split([1, 2], 1)[1],
         lambda m, x, y: x.chunk(2, 1)[0],
+        lambda m, x, y: x.chunk(1, 1)[0],
         lambda m, x, y: x.unbind(1)[2] * y.unbind(0)[0][0],
     ):
         x, y = f(snn, snn.tensor(a), snn.tensor(b)), f(torch, torch.tensor(a), torch.tensor(b))

@@ -241,7 +241,7 @@ def split(x: Tensor, split_size_or_sections, dim: int = 0) -> tuple[Tensor, ...]
         size = [min(size, x.shape[dim] - start) for start in range(0, x.shape[dim], size)]
     if sum(size) != x.shape[dim] or min(size, default=0) < 0:
         raise ValueError(f"split: sizes {list(size)} do not add up to {x.shape[dim]}, the size of dimension {dim}")
-    return _split(x, tuple(size) or (0,), dim)
+    return _split(x, tuple(size), dim) if len(size) > 1 else (narrow(x, dim, 0, x.shape[dim]),)
 
 
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
