@@ -148,6 +148,30 @@ print('equal')
     assert python(code, SCRATCHNN_SIMD=host) == ["equal"]
 
 
+@pytest.mark.parametrize("host", OTHERS)
+def test_wavenet_of_other_tile_shapes(host):
+    """The same for its stack, forward and backward, and for the samples that it draws."""
+    code = """
+import numpy as np, kernels
+from kernels import reference
+from kernels.shapes import WaveNetModel
+rng, R, L, S, Q, dilations = np.random.default_rng(0), 5, 3, 7, 11, (1, 2, 4)
+def floats(*shape):
+    return 0.5 * rng.standard_normal(shape)
+h, stack = floats(2, 53, R), (floats(L, 2 * R, R, 2), floats(L, 2 * R), floats(L - 1, R, R), floats(L - 1, R))
+ours, theirs = (wing.wavenet(h, *stack, dilations) for wing in (kernels, reference))
+g = floats(*theirs[0].shape)
+ours += kernels.wavenet_backward(g, *ours, stack[0], stack[2], dilations)[:5]
+theirs += reference.wavenet_backward(g, *theirs, stack[0], stack[2], dilations)[:5]
+assert all(np.allclose(a, b, atol=1e-12) for a, b in zip(ours, theirs, strict=True))
+model = WaveNetModel(floats(Q, R), None, *stack, dilations, floats(S, L * R), floats(S), floats(S, S), floats(S), floats(Q, S), floats(Q))
+ours, theirs = (wing.generate_wavenet(model, np.array([[1], [2], [3]]), None, 20) for wing in (kernels, reference))
+assert np.array_equal(ours[0], theirs[0]) and np.allclose(ours[1], theirs[1], atol=1e-12)
+print('equal')
+"""
+    assert python(code, SCRATCHNN_SIMD=host) == ["equal"]
+
+
 def test_the_reference_wing_runs_a_whole_step():
     reference, cpu = python(STEP, SCRATCHNN_KERNELS="reference"), python(STEP)
     assert abs(float.fromhex(reference[0]) - float.fromhex(cpu[0])) < 1e-5

@@ -6,12 +6,12 @@ of the sigmoid's by turns.
 
 import numpy as np
 
-from kernels.cpu.wavenet.tiles import HALF_BYTES
+from kernels.cpu.wavenet.tiles import HALF_BYTES, TALL_ROWS
 
 
 def whole(R, dtype, halves=1):
-    """R filled up to whole half panels, or to a multiple of so many."""
-    size = halves * HALF_BYTES // dtype.itemsize
+    """R filled up to whole half panels, or to a multiple of so many, and to whole tall tiles: gradients have as many rows."""
+    size = max(halves * HALF_BYTES // dtype.itemsize, TALL_ROWS)
     return -(-R // size) * size
 
 
