@@ -49,7 +49,7 @@ def _figure(entries, metric):
 
 def _short(command):
     """A command without where it writes to."""
-    return re.sub(r" --(out|record|resume|save-every)( [^- ]\S*)?", "", command)
+    return re.sub(r" --(out|record|resume|save-every)(?!\S)( [^- ]\S*)?", "", command)
 
 
 def auc_table(results):
@@ -62,6 +62,23 @@ def auc_table(results):
         cells = [found.get((model, data)) for model in models]
         lines.append(f"| {data} | " + " | ".join(f"{sum(v) / len(v):.3f}" if v else "" for v in cells) + " |")
     return "\n".join(lines)
+
+
+def dream_table(entries):
+    """Markdown: for each photograph, how much more strongly than to noise each layer answers, and the probability of each class."""
+    found = {}
+    for entry in entries:
+        option, what = re.search(r"--(layer|class) (\S+)", entry["command"]).groups()
+        photo = re.search(r"dream.py \S*?([^/ ]+) ", entry["command"])[1]
+        found.setdefault((photo, f"{option} {what}"), {})[entry["metric"]] = entry["value"]
+    columns = list(dict.fromkeys(column for _, column in found))
+    lines = [f"| photograph | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
+    for photo in dict.fromkeys(photo for photo, _ in found):
+        cells = [found.get((photo, column), {}) for column in columns]
+        lines.append(f"| {photo} | " + " | ".join(f"{c['times_noise']:.0f} times noise" if "times_noise" in c else
+                                                  f"{c['probability_before']:.0e} to {c['probability_after']:.3f}" if c else ""
+                                                  for c in cells) + " |")
+    return "\n".join([*lines, "", f"`{_short(entries[0]['command'])}` and likewise; `{_short(entries[-1]['command'])}` and likewise."])
 
 
 def roofline(matmul, path):
@@ -93,8 +110,11 @@ def main():
     text = fill(README.read_text(), "speed", speed_table(groups))
     results = {name: content for name, content in files.items() if not name.startswith("speed-")}
     told = {name: content for name, content in results.items() if any(entry["metric"] == "auc" for entry in content)}
-    text = fill(text, "results", result_table({name: content for name, content in results.items() if name not in told}))
+    dreams = results.get("dream-squeezenet", [])
+    text = fill(text, "results", result_table({name: content for name, content in results.items()
+                                               if name not in told and content is not dreams}))
     text = fill(text, "told-apart", auc_table(told))
+    text = fill(text, "dreams", dream_table(dreams)) if dreams else text
     README.write_text(text)
     if "speed-matmul" in files:
         roofline(files["speed-matmul"], RESULTS / "roofline.png")
