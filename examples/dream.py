@@ -10,7 +10,8 @@ out to hold pictures of them.
     python examples/dream.py PHOTO --network squeezenet --class flamingo --normalise frequency --steps 20
     python examples/dream.py PHOTO --network squeezenet --guide OTHER --layer features.7      with what is seen in another picture
     python examples/dream.py PHOTO --network squeezenet --zoom 40       a flight into the dream
-    python examples/dream.py PHOTO --network out/classify               a network of yours, by examples/classify.py
+    python examples/dream.py PHOTO --network out/classify               a network of yours, by examples/classify.py; an MLP dreams in its
+                                                                        own size alone, in one octave and without --jitter
     python examples/dream.py --network squeezenet --list-layers
 
 In the folder of --out: dream.png in full size, before-after.png with what the network sees in both, and of --zoom dream.gif.
@@ -69,14 +70,16 @@ def parse():
                         "by bands of a Laplacian pyramid, or by frequency (default: laplacian)")
     parser.add_argument("--tv", type=number(0), default=0, metavar="X", help="weight of the total variation, which smooths (default: 0)")
     parser.add_argument("--keep-colours", action="store_true", help="change brightness alone")
-    parser.add_argument("--tile", type=whole(dreams.GRID), default=512, metavar="N", help="pixels a side that are looked at at once at "
-                        f"most, a multiple of {dreams.GRID} (default: 512)")
+    parser.add_argument("--tile", type=whole(dreams.LEAST_TILE), default=512, metavar="N", help="pixels a side that are looked at at "
+                        f"once at most, a multiple of {dreams.GRID} (default: 512)")
     parser.add_argument("--zoom", type=whole(), default=1, metavar="FRAMES", help="of a flight into the dream, as a GIF (default: 1, none)")
     args = parser.parse_args()
     if args.weights and args.network not in NETWORKS:
         parser.error(f"argument --weights: they are for --network {', '.join(NETWORKS)}")
     if (args.channel is not None or args.unit or args.guide) and len(args.layer) != 1:
         parser.error("argument --channel, --unit, --guide: they need one --layer")
+    if args.guide and args.channel is not None:
+        parser.error("argument --guide: it is for all channels; leave out --channel")
     if args.unit and args.channel is None:
         parser.error("argument --unit: it is one of a --channel")
     if args.tile % dreams.GRID:
@@ -127,7 +130,7 @@ def network(args):
 
 
 def train(args):
-    """A small classifier of --data, trained in under a minute unless it is there already: the folder of its weights."""
+    """A small classifier of --data, trained now: the folder of its weights."""
     own = argparse.Namespace(**vars(args) | {"out": args.out / "network", "record": None})
     examples = data.load(args.data).labelled()
     model = ConvNet(examples.shape, len(examples.classes), (32, 64, 128)).to(args.device)
@@ -217,7 +220,7 @@ def finish(args, run, model, classes, photo, dream):
     for file, image in zip(files, (photo, dream.picture), strict=True):
         pictures.save(file, image[0])
     if args.zoom > 1:
-        pictures.film(run.out / "dream.gif", np.concatenate(dream.film))
+        pictures.moving_photograph(run.out / "dream.gif", np.concatenate(dream.film))
     published = args.network in NETWORKS                         # which know things by their size in the middle of a photograph
     before, after = predict(model, np.stack([picture(file, model.size) for file in files]) if published else
                             data.read_pictures(files, photo.shape[2:], dreams.channels(model)))
@@ -226,9 +229,10 @@ def finish(args, run, model, classes, photo, dream):
     print(f"before:\n{captions[0]}\nafter:\n{captions[1]}")
 
     found = {"objective": dream.score(dream.picture)}
-    if args.target is None:
-        found["times_noise"] = found["objective"] / dream.score(noisy(dream.start, dream.picture))
-    else:
+    noise = dream.score(noisy(dream.start, dream.picture))
+    if args.target is None and noise > 0:                        # a channel's mean need not be
+        found["times_noise"] = found["objective"] / noise
+    if args.target is not None:
         found |= {f"probability_{when}": float(p[number_of(args.target, classes)]) for when, p in (("before", before), ("after", after))}
     what = ", ".join(filter(None, [args.target and f"class {args.target}", *[f"{o.layer}" for o in dream.objectives if not args.target]]))
     run.result(**found, split="one photograph",

@@ -126,7 +126,7 @@ def save(path: str | Path, image: np.ndarray) -> None:
     _photograph(image).save(path)
 
 
-def film(path: str | Path, images: np.ndarray, milliseconds: int = 80) -> None:
+def moving_photograph(path: str | Path, images: np.ndarray, milliseconds: int = 80) -> None:
     """A GIF of photographs (time, 3, H, W) in 0..1 that runs for ever, each with colours of its own."""
     first, *others = [_photograph(image).quantize(256) for image in images]
     Path(path).parent.mkdir(parents=True, exist_ok=True)

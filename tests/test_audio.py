@@ -1,6 +1,5 @@
 """Sounds: files, mu-law, embedded sets, folders of the user's, batches, spectra and pitch, and what models are measured beside."""
 
-import os
 import shutil
 import struct
 import wave
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from kernels import config
 from scratchnn import data
 from scratchnn.data.audio import Audio, as_int16, mu_law_edges, trimmed
 from scratchnn.data.clips import TakeBatches, features
@@ -111,7 +111,7 @@ def test_embedded_sets_are_always_the_same():
     assert min(len(take) for take in audio.train) > 2400 and len(data.load("melodies").train) == 48
 
 
-@pytest.mark.skipif("SCRATCHNN_DATA" not in os.environ, reason="needs the spoken digits")
+@pytest.mark.skipif(not (config.DATA / "free-spoken-digit-dataset").exists(), reason="needs the spoken digits")
 def test_spoken_digits():
     audio = data.load("fsdd")
     assert [len(getattr(audio, part)) for part in ("train", "valid", "test")] == [1200, 150, 150] and audio.rate == 8000

@@ -84,9 +84,9 @@ def test_the_rest_of_the_network_is_not_run_and_its_weights_are_left_alone():
 
 
 def test_tiles_and_the_whole_agree():
-    model, x = net(), picture(3, 96, 160)
+    model, x = net(), picture(3, 200, 300)
     for objectives in (OBJECTIVES["layer"], OBJECTIVES["channel"], OBJECTIVES["several"][:2]):
-        whole, tiled = gradient(model, x, objectives, 192)[0], gradient(model, x, objectives, 64)[0]
+        whole, tiled = gradient(model, x, objectives, 320)[0], gradient(model, x, objectives, 128)[0]
         np.testing.assert_allclose(tiled, whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
 
 
@@ -118,8 +118,8 @@ def test_roughness_is_the_gradient_of_total_variation():
 
 
 def test_a_step_grows_the_objective_and_stays_in_range():
-    model, x = net(), picture(3, 40, 40)
-    for how in (Dreaming(), Dreaming(flip=True, rotate=5, tv=0.1, normalise="laplacian"), Dreaming(tile=32)):
+    model, x = net(), picture(3, 40, 150)
+    for how in (Dreaming(), Dreaming(flip=True, rotate=5, tv=0.1, normalise="laplacian"), Dreaming(tile=128)):
         now = x
         for _ in range(4):
             now, _ = step(model, now, [Objective("2")], how, Generator(0))
@@ -175,13 +175,14 @@ def test_layers_are_listed_with_their_shapes():
     (Objective("2", unit=(0, 0)), "a unit is one of a channel"),
     (Objective("5", 1, (0, 0)), r"activations of shape \(1, 5\)"),
     (Objective("2", guide=np.zeros((3, 2), np.float32)), "has 5 channels, the guide 3"),
+    (Objective("2", 1, guide=np.zeros((5, 2), np.float32)), "a guide is for all channels; leave out channel 1"),
 ])
 def test_what_does_not_exist_is_said_with_what_does(objective, message):
     with pytest.raises(ValueError, match=message):
         score(net(), picture(3, 8, 8), [objective])
 
 
-@pytest.mark.parametrize("options", [{"normalise": "no"}, {"steps": 0}, {"scale": 1}, {"tv": -1}, {"tile": 100}, {"rate": 0}])
+@pytest.mark.parametrize("options", [{"normalise": "no"}, {"steps": 0}, {"scale": 1}, {"tv": -1}, {"tile": 100}, {"tile": 96}, {"rate": 0}])
 def test_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="Dreaming: "):
         Dreaming(**options)

@@ -52,7 +52,8 @@ def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
 def test_with_a_network_trained_before(smoke, tmp_path, capsys):
     network = str(smoke / "network")
     assert "probability_after=" in run(example(tmp_path, "--network", network, "--class", "3", "--from-noise", "--flip", "--rotate", "3",
-                                               "--normalise", "frequency", "--tv", "0.1", "--keep-colours", "--tile", "64"))
+                                               "--normalise", "frequency", "--tv", "0.1", "--keep-colours", "--tile", "128", "--size",
+                                               "160"))
     run(example(tmp_path, str(smoke / "photo.png"), "--network", network, "--layer", "features.2", "--guide", str(smoke / "dream.png"),
                 "--zoom", "2"))
     with Image.open(tmp_path / "dream.gif") as film:
@@ -75,7 +76,8 @@ def test_an_mlp_dreams_in_its_own_size(tmp_path):
     (("--channel", "1"), "they need one --layer"),
     (("--class", "ten"), "there is no such class; numbers go from 0 to 9"),
     (("--weights", "w.safetensors"), "they are for --network squeezenet"),
-    (("--tile", "100"), "must be a multiple of 32"),
+    (("--tile", "150"), "must be a multiple of 32"),
+    (("--layer", "features.0", "--channel", "1", "--guide", "x.png"), "it is for all channels"),
 ])
 def test_what_does_not_exist_is_said_with_what_does(smoke, tmp_path, options, message):
     assert message in run(example(tmp_path, "--network", str(smoke / "network"), *options), code=2)

@@ -47,5 +47,5 @@ def test_a_step_is_torchs(name):
     found, _ = gradient(model, x, [objective])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
     moved = torch.clamp(pixels + 0.01 * expected / expected.abs().mean(), 0, 1).detach().numpy()
-    mine, _ = step(model, x, [objective], Dreaming(jitter=0, rate=0.01), Generator(0))
+    mine, _ = step(model, x, [objective], Dreaming(jitter=0, rate=0.01, normalise="mean"), Generator(0))
     np.testing.assert_allclose(mine, moved, rtol=1e-4, atol=1e-5)

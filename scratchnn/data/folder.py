@@ -15,6 +15,7 @@ from scratchnn.data.files import read_bytes
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM")   # those of Pillow that are plain pictures; EPS would run a program
 FILE_LIMIT = 1 << 28                                     # bytes of a picture's file
+GREY = np.array([0.299, 0.587, 0.114], np.float32)       # red, green and blue in a grey value, ITU-R BT.601
 SHOWN = 10                                               # lines of the report of what was skipped
 
 
@@ -132,6 +133,6 @@ def _dataset(path, pictures, labels, classes, channels, test):
 
 def _pixels(pictures, channels):
     """(N, 3, H, W) uint8 -> (N, channels, H, W) in 0..1."""
-    if channels == 1:                            # the grey of ITU-R BT.601, which leaves what is grey as it is
-        pictures = np.rint(pictures.transpose(0, 2, 3, 1) @ np.array([0.299, 0.587, 0.114], np.float32))[:, None]
+    if channels == 1:                            # rounded, which leaves what is grey as it is
+        pictures = np.rint(pictures.transpose(0, 2, 3, 1) @ GREY)[:, None]
     return np.divide(pictures, np.float32(255), dtype=np.float32)

@@ -1,7 +1,8 @@
 """The rungs below the fast kernels, to read and to time. The first ladder is z of all layers over whole sequences, arguments those of
 `wavenet` without a condition; the second draws ids from one id on, one sequence, at a temperature alone.
 
-`pytest benchmarks/test_kernels.py` times them beside the fast ones, stack.py and steps.py.
+`pytest benchmarks/test_kernels.py` times them beside the fast ones, stack.py and steps.py. Shares of the FMA peak are of two Zen 4 cores
+at 4 sequences of 4,096 positions, 2 x 9 layers of 32 channels; samples a second of one core, the same layers, 128 skip channels, 256 ids.
 """
 
 import numpy as np
@@ -21,7 +22,7 @@ from kernels.scalar import tanh as tangent
 # ---- whole sequences ------------------------------------------------------------------------------------------------
 
 def naive(h, weight, bias, residual, residual_bias, dilations):
-    """The definition in NumPy: two products a layer, one for each tap, and a pass over memory for every operation."""
+    """The definition in NumPy: two products a layer, one for each tap, and a pass over memory for every operation. 20 %."""
     found = []
     for i, d in enumerate(dilations):
         past = np.zeros_like(h)
@@ -35,7 +36,7 @@ def naive(h, weight, bias, residual, residual_bias, dilations):
 
 def layer_by_layer(h, weight, bias, residual, residual_bias, dilations):
     """The same on kernels: fast products, sums where they are wanted, but each operation still reads and writes whole sequences, and a
-    product of 32 channels with 64 does 21 multiplications for each number that it moves."""
+    product of 32 channels with 64 does 21 multiplications for each number that it moves. 22 %."""
     (N, T, R), rows = h.shape, h.shape[0] * h.shape[1]
     z = np.empty((N, T, len(dilations) * R), h.dtype)
     for i, d in enumerate(dilations):
@@ -52,7 +53,7 @@ def layer_by_layer(h, weight, bias, residual, residual_bias, dilations):
 
 def fused(h, weight, bias, residual, residual_bias, dilations):
     """Then one kernel (stack.py): a block of positions stays in the nearest cache from the first layer to the last; both taps are one
-    product of two vectors of channels laid side by side, and gates and residual follow while its sums are there."""
+    product of two vectors of channels laid side by side, and gates and residual follow while its sums are there. 44 %."""
     return wavenet(h, weight, bias, residual, residual_bias, dilations)[0]
 
 
@@ -64,7 +65,8 @@ def _logits(model, z):
 
 
 def full_run(model, start, steps, temperature, seed, offset):
-    """For every sample the whole network over all that it can see: as many positions as its receptive field, of which the last counts."""
+    """For every sample the whole network over all that it can see: as many positions as its receptive field, of which the last counts.
+    570 samples a second."""
     ids, field = [start], 1 + sum(model.dilations)
     for s in range(steps):
         z, _, _ = wavenet(model.input_weight[ids[-field:]][None], *model[2:7])
@@ -74,7 +76,8 @@ def full_run(model, start, steps, temperature, seed, offset):
 
 
 def cached(model, start, steps, temperature, seed, offset):
-    """Each layer's earlier inputs are kept in a ring (Paine et al. 2016): a sample is one position's work, but 130 calls of kernels."""
+    """Each layer's earlier inputs are kept in a ring (Paine et al. 2016): a sample is one position's work, but 130 calls of kernels.
+    2,800 samples a second."""
     R, number, found, rings = model.weight.shape[2], start, [], [np.zeros((d, model.weight.shape[2]), model.weight.dtype)
                                                                  for d in model.dilations]
     for s in range(steps):
@@ -133,7 +136,7 @@ def _one_kernel(table, past, now, bias, residual, residual_bias, dilations, skip
 
 def one_kernel(model, start, steps, temperature, seed, offset):
     """The same in one kernel: nothing is allocated, no call is paid for. But each output is a scalar product of its own, whose vectors
-    are short and whose lanes must be added: half of the time goes there."""
+    are short and whose lanes must be added. 62,000 samples a second."""
     found, taps = np.empty(steps, np.int64), [np.ascontiguousarray(model.weight[..., tap]) for tap in range(2)]
     _one_kernel(model.input_weight, *taps, *model[3:6], np.array(model.dilations), *model[7:], start, float(temperature), np.uint64(seed),
                 np.uint64(offset), found)
@@ -142,5 +145,5 @@ def one_kernel(model, start, steps, temperature, seed, offset):
 
 def in_columns(model, start, steps, temperature, seed, offset):
     """Then weights are laid as they are read, in panels of columns (steps.py): 860 kB go from the second cache through the registers in
-    one stream, which is what limits it."""
+    one stream. 88,000 samples a second, which is 75 GB/s of weights."""
     return generate_wavenet(pack_wavenet(model), np.array([[start]]), None, steps, temperature, None, seed, offset)[0][0]
