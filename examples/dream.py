@@ -133,7 +133,7 @@ def train(args):
     """A small classifier of --data, trained now: the folder of its weights."""
     own = argparse.Namespace(**vars(args) | {"out": args.out / "network", "record": None})
     examples = data.load(args.data).labelled()
-    model = ConvNet(examples.shape, len(examples.classes), (32, 64, 128)).to(args.device)
+    model = ConvNet(examples.shape, len(examples.classes), (16, 32, 64)).to(args.device)
     augment = DRAWINGS if examples.shape[0] == 1 else None
     loader = data.DataLoader((examples.train_x, examples.train_y), 64, shuffle=True, transform=augment, drop_last=True)
     optimizer = optim.AdamW(model.parameters(), 5e-3)
