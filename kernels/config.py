@@ -8,6 +8,7 @@
 | SCRATCHNN_SIMD | auto, avx512, avx2, neon | auto | shape of the register tiles of matrix products |
 | SCRATCHNN_CACHE | a folder | the user's cache folder | where compiled kernels are kept |
 | SCRATCHNN_DATA | a folder | the user's cache folder | where data sets are kept |
+| SCRATCHNN_CUDA | device, simulator | device | where CUDA kernels run: on a GPU, or as plain Python, for stepping through |
 | SCRATCHNN_MALLOPT | 0, 1 | 1 | keep freed memory in the process instead of returning it (Linux with glibc only) |
 """
 
@@ -44,6 +45,7 @@ def _user_cache():
 KERNELS = _choice("SCRATCHNN_KERNELS", "cpu", "reference")
 THREADING = _choice("SCRATCHNN_THREADING", "auto", "gomp", "numba", "serial")
 SIMD = _choice("SCRATCHNN_SIMD", "auto", "avx512", "avx2", "neon")
+CUDA = _choice("SCRATCHNN_CUDA", "device", "simulator")
 MALLOPT = _choice("SCRATCHNN_MALLOPT", "1", "0") == "1"
 NUM_THREADS = _threads()
 CACHE = Path(os.environ.get("SCRATCHNN_CACHE", _user_cache() / "scratchnn" / "jit"))

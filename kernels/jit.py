@@ -152,18 +152,28 @@ def uncounted(array):
     return numba.carray(pointer(array.ctypes.data, array), array.size)
 
 
+def on_gpu(builder):
+    """Whether what is being compiled is to run on a CUDA GPU, whose compiler knows fewer of LLVM's functions."""
+    return builder.module.triple.startswith("nvptx")
+
+
 def _two_way(name):
     """Intrinsic f(a, b) on LLVM's function `name` for floats, on a comparison for whole numbers and booleans."""
+    sign = ">" if name == "maximum" else "<"
+
     @intrinsic
     def function(typing_context, a, b):
         def codegen(context, builder, signature, args):
             kind = signature.return_type
             if isinstance(kind, types.Float):
+                if on_gpu(builder):
+                    better = builder.select(builder.fcmp_unordered(sign, *args), *args)     # the first, if that is NaN
+                    return builder.select(builder.fcmp_unordered("uno", args[1], args[1]), args[1], better)
                 shape = context.get_value_type(kind)
                 function_type = ir.FunctionType(shape, [shape, shape])
                 return builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.f{kind.bitwidth}"), args)
             compare = builder.icmp_signed if getattr(kind, "signed", False) else builder.icmp_unsigned
-            return builder.select(compare(">" if name == "maximum" else "<", *args), *args)
+            return builder.select(compare(sign, *args), *args)
         return a(a, a), codegen
 
     function.__doc__ = f"The {name} of two numbers of one type; NaN if one is. Vectorised, unlike a comparison that minds NaN."

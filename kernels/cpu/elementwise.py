@@ -1,27 +1,16 @@
 """Elementwise kernels, generated from the scalar functions of kernels/scalar/.
 
-One compiled loop serves every layout. The output is seen as rows x columns, contiguous; each operand as a flat contiguous array
-whose element for (row, column) lies at (row % period) * row_stride + column * column_stride, with column_stride 0 or 1:
-
-    operand                      period   row_stride   column_stride
-    same shape as the output     rows     columns      1
-    one value                    1        0            0
-    (D,) beside (N, D)           1        0            1               a bias
-    (N, 1) beside (N, D)         N        1            0               a row's scale
-    (C, 1, 1) beside (N,C,H,W)   C        1            0               a channel's bias
-
-What fits none of these is copied to the output's shape first, and so are an operand that is not contiguous and, of three
-operands, each that has another shape, unless the first is one value. Bytes: each operand read once, the output written once.
+One compiled loop serves every layout (shapes.broadcast_plan). What fits none is copied to the output's shape first, and so are an operand
+that is not contiguous and, of three operands, each that has another shape, unless the first is one value. Bytes: each operand read
+once, the output written once.
 """
 
-import math
-from functools import lru_cache
 
 import numpy as np
 
 from kernels import jit, scalar
+from kernels.shapes import WIDTH, broadcast_plan, broadcast_shape
 
-WIDTH = 2048   # columns, where the operands leave the choice
 HEAVY_CHUNK = 4096   # elements in a chunk of heavy work: few enough that all threads end together
 
 TASKS = {1: """
@@ -71,52 +60,6 @@ def {name}_kernel({operands}, {layout}out, threads{parameters}):
     size = {size}
     parallel_for(task, (out.size + size - 1) // size, threads, ({operands}, {layout}out{parameters}))
 """
-
-
-def broadcast_shape(name, *shapes):
-    """The shape that operands of these shapes broadcast to; ValueError with the shapes and the rule otherwise."""
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        raise ValueError(f"{name}: shapes {' and '.join(map(str, shapes))} do not fit; aligned at the right, two dimensions must be "
-                         "equal or one of them 1") from None
-
-
-@lru_cache(maxsize=4096)
-def plan(name, *shapes):
-    """How two operands of these shapes are run over: (output shape, layout, operands to copy first).
-
-    `layout` holds the number of columns and then the table above, row by row: an array, which Numba takes in faster than a tuple.
-    """
-    shape = broadcast_shape(name, *shapes)
-    full = [n for n in shape if n != 1]
-    spans = [_span(s, shape) for s in shapes]
-    ends = [stop for start, stop in spans if start < stop < len(full)]             # constant along the last dimensions
-    split = min(ends) if ends else max(start for start, _ in spans)                # rows: full[:split], columns: full[split:]
-    columns = max(1, math.prod(full[split:])) if split else WIDTH
-    rows = math.prod(full[:split]) if split else math.prod(full) // WIDTH + 1
-    layout, copies = [columns], []
-    for i, (start, stop) in enumerate(spans):
-        if start == stop:
-            layout += (1, 0, 0)
-        elif stop == split:
-            layout += (math.prod(full[start:stop]), 1, 0)
-        elif stop == len(full) and start <= split:
-            layout += (math.prod(full[start:split]) if split else rows, columns, 1)
-        else:
-            layout += (rows, columns, 1)
-            copies.append(i)
-    return shape, np.array(layout), copies
-
-
-def _span(own, shape):
-    """(start, stop) of the dimensions larger than 1 along which an operand varies; equal if none, (-1, -2) if they have a gap."""
-    own = (1,) * (len(shape) - len(own)) + own
-    varying = [d for d, size in enumerate(n for n, out in zip(own, shape, strict=True) if out != 1) if size != 1]
-    if not varying:
-        return 0, 0
-    start, stop = varying[0], varying[-1] + 1
-    return (start, stop) if stop - start == len(varying) else (-1, -2)
 
 
 def elementwise(function, operands=1, parameters=0, result=None, heavy=False):
@@ -185,7 +128,7 @@ def _two(name, a, b):
     if a.size > WIDTH and a.shape == b.shape:                  # smaller ones are copied faster than looked at
         a = _one_value(a)
         b = _one_value(b) if a.shape == b.shape else b
-    shape, layout, copies = plan(name, a.shape, b.shape)
+    shape, layout, copies = broadcast_plan(name, a.shape, b.shape)
     if copies:
         a, b = (np.broadcast_to(x, shape) if i in copies else x for i, x in enumerate((a, b)))
     return (a.ravel(), b.ravel(), layout), shape, b.dtype

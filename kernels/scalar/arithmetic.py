@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
-
 from kernels import jit
 from kernels.jit import inner, like
+from kernels.scalar import bits
 
 
 @inner
@@ -176,10 +175,10 @@ def isfinite(x):
 @inner
 def floor(x):
     """Largest whole number not above x, in x's type."""
-    return np.floor(x)
+    return bits.floor(x)
 
 
 @inner
 def ceil(x):
     """Smallest whole number not below x, in x's type."""
-    return np.ceil(x)
+    return bits.ceil(x)

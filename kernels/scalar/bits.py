@@ -5,6 +5,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from kernels.jit import on_gpu
+
 # bits of the number, of the mantissa, exponent of 1.0; sqrt(1/2) and 1.5 * 2^mantissa as bits
 FORMATS = {32: (32, 23, 127, 0x3F3504F3, 0x4B400000), 64: (64, 52, 1023, 0x3FE6A09E667F3BCD, 0x4338000000000000)}
 
@@ -22,14 +24,26 @@ def is_single(typing_context, x):
     return types.boolean(x), lambda context, builder, signature, args: ir.IntType(1)(single)
 
 
-@intrinsic
-def rint(typing_context, x):
-    """The nearest whole number, halves to the even one, in x's type."""
-    def codegen(context, builder, signature, args):
-        number, _, _ = _types(x)
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(number, [number]), f"llvm.rint.f{x.bitwidth}")
-        return builder.call(function, args)
-    return x(x), codegen
+def _rounding(name, gpu=None):
+    """Intrinsic f(x) on LLVM's function `name`, or on the GPU, where its compiler does not know that one, on PTX's instruction `gpu`."""
+    @intrinsic
+    def function(typing_context, x):
+        def codegen(context, builder, signature, args):
+            number, _, _ = _types(x)
+            kind = ir.FunctionType(number, [number])
+            if gpu and on_gpu(builder):
+                letter = "f" if x.bitwidth == 32 else "d"
+                called = ir.InlineAsm(kind, f"{gpu}.f{x.bitwidth}.f{x.bitwidth} $0, $1;", f"={letter},{letter}")
+            else:
+                called = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.f{x.bitwidth}")
+            return builder.call(called, args)
+        return x(x), codegen
+    return function
+
+
+rint = _rounding("rint", "cvt.rni")      # the nearest whole number, halves to the even one, in x's type
+floor = _rounding("floor")               # the largest whole number not above x, in x's type
+ceil = _rounding("ceil")                 # the smallest whole number not below x, in x's type
 
 
 @intrinsic

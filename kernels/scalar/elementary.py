@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from kernels.jit import inner, like
-from kernels.scalar.bits import exponent, fma, is_single, mantissa, rint, scale
+from kernels.scalar.bits import exponent, floor, fma, is_single, mantissa, rint, scale
 
 LOG2E, TURNS = math.log2(math.e), 2 / math.pi
 LN2_32 = (0.693359375, -2.12194440e-4)                                            # ln 2 in two parts, the first of few bits
@@ -22,7 +22,7 @@ LN2_64 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
 HALF_PI = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33)    # pi / 2 in three parts
 EXP_RANGE_32, EXP_RANGE_64 = (-104.0, 89.0), (-746.0, 710.0)                      # beyond: 0 and infinity
 TINY_32, TINY_64 = 2.0 ** -126, 2.0 ** -1022                                      # the smallest normal numbers
-TINY_SHIFT = 60.0                                                                 # powers of two that lift a denormal out
+TINY_SHIFT, LIFT = 60.0, 2.0 ** 60                                                # powers of two that lift a denormal out
 
 # Polynomials, from the highest power down to the constant.
 EXP_32 = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
@@ -93,8 +93,8 @@ def expm1(x):
 @inner
 def log(x):
     """Natural logarithm; -inf at 0, NaN below."""
-    tiny = x < (TINY_32 if is_single(x) else TINY_64)
-    lifted = x * like(x, 2.0 ** TINY_SHIFT) if tiny else x
+    tiny = x < like(x, TINY_32 if is_single(x) else TINY_64)
+    lifted = x * like(x, LIFT) if tiny else x
     n = exponent(lifted) - (like(x, TINY_SHIFT) if tiny else like(x, 0))
     f = mantissa(lifted) - like(x, 1)
     half = like(x, 0.5) * f * f
@@ -162,7 +162,7 @@ def quarter_turn(x):
     n = rint(wide * TURNS)
     r = fma(n, -HALF_PI[2], fma(n, -HALF_PI[1], fma(n, -HALF_PI[0], wide)))
     r = 1.0 if r > 1.0 else (-1.0 if r < -1.0 else r)
-    return like(x, n - 4 * np.floor(n * 0.25)), like(x, r)
+    return like(x, n - 4 * floor(n * 0.25)), like(x, r)
 
 
 @inner

@@ -1,0 +1,282 @@
+"""From a Python function to machine code for a GPU: the one file that uses numba-cuda.
+
+    @kernel                                             # every thread of the grid runs this function
+    def double(x, y, n):
+        i = cuda.grid(1)                                # this thread's number
+        if i < n:
+            y[i] = x[i] + x[i]
+
+    double[blocks, threads](x, y, n)                    # x and y are DeviceArrays, n a number
+
+A launch looks at the types of its arguments and compiles the kernel for them once: numba-cuda writes PTX, the assembly of an
+abstract GPU, and nvjitlink turns that into a cubin, the machine code of one architecture, which is kept on disk. An array
+arrives as a bare pointer, a Python int as int64, a NumPy number in its own type; shapes and strides do not arrive at all. That is
+one parameter for an array where numba-cuda's own arrays have seven, and none of its launch code runs.
+
+Rules for kernels:
+- A Python float is a float64, and few GPUs are fast at these: write typed(x, 0.5) or pass the number in.
+- Indices of pointers are not checked and do not wrap around. In shared and local arrays use literals and unsigned numbers.
+- No atomic sums of floats: their order, and so the last bit, would change from run to run.
+
+With SCRATCHNN_CUDA=simulator nothing is compiled: kernels run as plain Python (kernels/cuda/simulator.py).
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels import config, jit
+
+INSTALL = "pip install 'scratchnn[cuda]'"
+PACKAGES = {"numba_cuda": "numba-cuda", "cuda.bindings": "cuda-bindings", "cuda.core": "cuda-core"}
+DEFAULT_ARCHITECTURE = (9, 0)          # what is compiled for where there is no GPU: H100, H200
+
+
+def missing_packages():
+    """Names, as pip knows them, of the packages that the CUDA wing needs and that are not installed."""
+    missing = []
+    for package in PACKAGES.values():
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    return missing
+
+
+def require_packages():
+    """RuntimeError that names what is missing and how to install it."""
+    missing = missing_packages()
+    if missing:
+        raise RuntimeError(f"CUDA was asked for, but the Python package{'s' * (len(missing) > 1)} {' and '.join(missing)} "
+                           f"{'is' if len(missing) == 1 else 'are'} not installed; {INSTALL} installs what is needed")
+
+
+if config.CUDA == "simulator":
+    from kernels.cuda.simulator import at, cuda, ld4, like, scalar, st4, typed
+else:
+    require_packages()
+    import numba.cuda.dispatcher
+    from llvmlite import ir
+    from numba import cuda, types
+    from numba.core.dispatcher import Dispatcher
+    from numba.cuda.target import CUDATypingContext
+    from numba.extending import intrinsic
+
+    from kernels import scalar
+    from kernels.jit import like
+
+    # ---- words for kernels beyond numba-cuda's -----------------------------------------------------------------------
+
+    def _element(context, builder, kind, value, index):
+        """Address of an element of a pointer or of a shared array, without a check and without wrapping around."""
+        base = value if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value).data
+        return builder.gep(base, [index])
+
+    @intrinsic
+    def typed(typing_context, x, value):
+        """`value` in the type of the numbers that the array x points to."""
+        def codegen(context, builder, signature, args):
+            return context.cast(builder, args[1], signature.args[1], signature.return_type)
+        return x.dtype(x, value), codegen
+
+    @intrinsic
+    def at(typing_context, address, x):
+        """The address (uint64 or int64) as a pointer to numbers of the type of x."""
+        kind = types.CPointer(x.dtype)
+        return kind(address, x), lambda context, builder, signature, args: builder.inttoptr(args[0], context.get_value_type(kind))
+
+    @intrinsic
+    def ld4(typing_context, x, i):
+        """(x[i], ..., x[i + 3]) of a float32 array by one instruction of 128 bits; x + i must lie at a multiple of 16 bytes."""
+        signature = types.UniTuple(types.float32, 4)(x, i)
+
+        def codegen(context, builder, signature, args):
+            vector = ir.VectorType(ir.FloatType(), 4)
+            place = builder.bitcast(_element(context, builder, signature.args[0], *args), vector.as_pointer())
+            loaded = builder.load(place, align=16)
+            numbers = [builder.extract_element(loaded, ir.IntType(32)(k)) for k in range(4)]
+            return context.make_tuple(builder, signature.return_type, numbers)
+        return signature, codegen
+
+    @intrinsic
+    def st4(typing_context, x, i, a, b, c, d):
+        """x[i], ..., x[i + 3] = a, b, c, d of a float32 array by one instruction of 128 bits; alignment as for ld4."""
+        def codegen(context, builder, signature, args):
+            vector = ir.VectorType(ir.FloatType(), 4)
+            place = builder.bitcast(_element(context, builder, signature.args[0], *args[:2]), vector.as_pointer())
+            value = ir.Constant(vector, ir.Undefined)
+            for k in range(4):
+                value = builder.insert_element(value, args[2 + k], ir.IntType(32)(k))
+            builder.store(value, place, align=16)
+            return context.get_dummy_value()
+        return types.void(x, i, *[types.float32] * 4), codegen
+
+    # ---- numba-cuda, without a device --------------------------------------------------------------------------------
+
+    class _Target:
+        """All that numba-cuda asks a device for while it compiles."""
+
+        compute_capability = DEFAULT_ARCHITECTURE
+
+    numba.cuda.dispatcher.get_current_device = _Target
+    _resolve = CUDATypingContext.resolve_value_type
+
+    def _resolve_value_type(self, value):
+        """The functions of kernels/scalar/ become device functions. numba-cuda would do that too, but takes any one of their
+        fast-math flags for all: division and powers would lose half of their digits."""
+        if isinstance(value, Dispatcher):
+            if not hasattr(value, "device_function"):
+                value.device_function = cuda.jit(device=True, forceinline=True)(value.py_func)
+            value = value.device_function
+        return _resolve(self, value)
+
+    CUDATypingContext.resolve_value_type = _resolve_value_type
+
+
+def _versions():
+    """Everything but our own sources that decides what a kernel compiles to."""
+    names = ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink", "cuda-bindings")
+    return [importlib.metadata.version(name) for name in names]
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+
+class Compiled(NamedTuple):
+    """Machine code of a kernel for one list of argument types and one architecture, and what there is to say about it.
+
+    registers      of each thread; 65,536 are shared by the threads of a multiprocessor
+    spilled        bytes that did not fit into registers and go through memory instead
+    local          bytes of local arrays in each thread that did not become registers
+    shared         bytes of shared memory of a block
+    doubles        instructions on float64 in the PTX
+    """
+
+    name: str
+    cubin: bytes
+    registers: int
+    spilled: int
+    local: int
+    shared: int
+    doubles: int
+
+
+registry = {}          # every kernel by name: tests and benchmarks go through it
+
+
+class Kernel:
+    """A function that every thread of a grid runs. Make one with @kernel.
+
+    threads      largest block it is launched with; the compiler divides the registers by that
+    blocks       how many blocks shall fit on a multiprocessor at once
+    doubles      float64 is meant to appear in it, whatever its arguments are
+    """
+
+    def __init__(self, function, name=None, threads=256, blocks=None, doubles=False):
+        self.function, self.name = function, name or function.__name__
+        self.threads, self.blocks, self.doubles = threads, blocks, doubles
+        self.compiled = {}                       # (argument types, architecture): Compiled
+        self.__doc__ = function.__doc__
+        if self.name in registry:
+            raise ValueError(f"there are two CUDA kernels of the name {self.name!r}")
+        registry[self.name] = self
+
+    def __repr__(self):
+        return f"<CUDA kernel {self.name}>"
+
+    def __getitem__(self, configuration):
+        """kernel[blocks, threads](*arguments) launches it; blocks may be a tuple of up to three numbers."""
+        from kernels.cuda import runtime
+        grid, threads = configuration
+        return lambda *args: runtime.launch(self, grid, threads, args)
+
+    def compile(self, kinds, architecture=DEFAULT_ARCHITECTURE):
+        """The Compiled for argument types such as ("*float32", "int64"), "*" for a pointer: from this process, from disk or made."""
+        found = self.compiled.get((kinds, architecture))
+        if found is None:
+            key = json.dumps([_versions(), self.name, kinds, architecture, self.threads, self.blocks])
+            path = jit.CACHE_FOLDER / "cuda" / f"{self.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.cubin"
+            found = _read(path) or _write(path, self._build(kinds, architecture))
+            self.compiled[kinds, architecture] = found
+        return found
+
+    def ptx(self, kinds, architecture=DEFAULT_ARCHITECTURE):
+        """The kernel in PTX."""
+        _Target.compute_capability = architecture
+        bounds = self.threads if self.blocks is None else (self.threads, self.blocks)
+        text, _ = cuda.compile_ptx(self.function, types.void(*map(_numba_type, kinds)), cc=architecture, launch_bounds=bounds)
+        return text
+
+    def _build(self, kinds, architecture):
+        ptx = self.ptx(kinds, architecture)
+        name = re.search(r"\.entry\s+(\w+)", ptx).group(1)
+        cubin, log = _link(ptx, architecture)
+        numbers = {word: int(found.group(1)) if (found := re.search(pattern, log)) else 0 for word, pattern in (
+            ("registers", r"Used (\d+) registers"), ("spilled", r"(\d+) bytes spill stores"), ("local", r"(\d+) bytes stack frame"),
+            ("shared", r"(\d+) bytes smem"))}
+        return Compiled(name, cubin, **numbers, doubles=len(re.findall(r"^\s+(?:@\S+\s+)?[a-z]\S*\.f64", ptx, re.MULTILINE)))
+
+
+def kernel(function=None, **options):
+    """Decorator: a function on pointers and numbers becomes a Kernel. Options are those of Kernel."""
+    return Kernel(function, **options) if function is not None else lambda f: Kernel(f, **options)
+
+
+def device(function):
+    """Decorator: a function that kernels call; it becomes part of each of them."""
+    return function if config.CUDA == "simulator" else cuda.jit(device=True, forceinline=True)(function)
+
+
+def _numba_type(kind):
+    return types.CPointer(_numba_type(kind[1:])) if kind.startswith("*") else getattr(types, {"bool": "uint8"}.get(kind, kind))
+
+
+def _link(ptx, architecture):
+    """(machine code, the assembler's report) for PTX. nvjitlink holds the assembler ptxas; no driver is needed."""
+    from cuda.bindings import nvjitlink
+    options = [f"-arch=sm_{architecture[0]}{architecture[1]}", "-O3", "-Xptxas=-v"]
+    handle = nvjitlink.create(len(options), options)
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, ptx.encode(), len(ptx), "kernel")
+        nvjitlink.complete(handle)
+        cubin = bytearray(nvjitlink.get_linked_cubin_size(handle))
+        nvjitlink.get_linked_cubin(handle, cubin)
+        log = bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_info_log(handle, log)
+    finally:
+        nvjitlink.destroy(handle)
+    return bytes(cubin), log.decode(errors="replace")
+
+
+# ---- the cache on disk: the report as a line of JSON, then the machine code ----------------------------------------------
+
+def _read(path):
+    try:
+        report, _, cubin = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    return Compiled(cubin=cubin, **json.loads(report))
+
+
+def _write(path, compiled):
+    """Under another name first, so that no other process reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = {name: value for name, value in compiled._asdict().items() if name != "cubin"}
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(json.dumps(report).encode() + b"\n" + compiled.cubin)
+    os.replace(file.name, path)
+    return compiled
+
+
+def kind_of(argument):
+    """The type of a kernel's argument, as Kernel.compile takes it."""
+    if isinstance(argument, np.generic):
+        return str(argument.dtype)
+    if isinstance(argument, int):
+        return "int64"
+    return "*" + str(argument.dtype)

@@ -1,0 +1,62 @@
+"""Compile every CUDA kernel to machine code for sm_90, without a GPU: `python tests/cuda_compile.py [names]` prints a table.
+
+Kernels are compiled for the types that the cases of test_kernels.py launch them with, on a device whose memory is the host's and whose
+launches do nothing. With --json it prints the table for test_cuda_compile.py.
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+from cuda_wing import CASES, cases, exports, run
+
+from kernels import cuda, reference
+from kernels.cuda import compiler, runtime
+from kernels.cuda.simulator import Simulator
+
+ARCHITECTURE = (9, 0)
+
+
+class CompileOnly(Simulator):
+    """Memory like the simulator's; a launch compiles the kernel and notes what it became."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def load(self, kernel, kinds):
+        start = time.perf_counter()
+        made = kernel.compile(kinds, ARCHITECTURE)
+        floats = any("float64" in kind for kind in kinds)
+        self.found.append({"kernel": kernel.name, "kinds": " ".join(kinds), "seconds": time.perf_counter() - start, "wide": floats,
+                           "allowed": kernel.doubles, "threads": kernel.threads,
+                           **{name: value for name, value in made._asdict().items() if name not in ("name", "cubin")}})
+        return True
+
+    def launch(self, loaded, grid, threads, args):
+        pass
+
+
+def compile_all(names):
+    device = CompileOnly()
+    runtime.device = lambda: device
+    np.seterr(all="ignore")
+    for name in names:
+        for N, D in CASES:
+            for args in cases(name, np.float32, N, D):
+                run(cuda, name, args)
+    return device.found
+
+
+if __name__ == "__main__":
+    chosen = [a for a in sys.argv[1:] if not a.startswith("-")]
+    names = sorted(set(exports(cuda)) & set(exports(reference)))
+    table = compile_all([n for n in names if not chosen or n in chosen or cuda.__dict__[n].__module__.split(".")[2] in chosen])
+    if "--json" in sys.argv:
+        print(json.dumps(table))
+    else:
+        for row in table:
+            print(f"{row['kernel']:48} {row['kinds']:60} {row['registers']:4} registers, spilled {row['spilled']}, local {row['local']}, "
+                  f"shared {row['shared']}, doubles {row['doubles']}, {row['seconds']:.2f} s")
+        print(len(table), "kernels,", round(sum(row["seconds"] for row in table), 1), "s;", len(compiler.registry), "registered")

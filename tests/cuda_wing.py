@@ -1,0 +1,44 @@
+"""The CUDA wing's kernels as the tests call them: NumPy arrays in, NumPy arrays out; and a device that compiles and runs nothing."""
+
+import numpy as np
+from test_kernels import arguments, exports, file_of, flat
+
+from kernels import config, reference
+
+
+def wing():
+    """The CUDA wing, in the simulator unless this process was told to use a GPU."""
+    import os
+    if "SCRATCHNN_CUDA" not in os.environ:
+        config.CUDA = "simulator"
+    from kernels import cuda
+    return cuda
+
+
+def moved(value, layout=np.copy):
+    """Arrays of an argument on the device, in another layout; everything else as it is."""
+    from kernels.cuda.array import to_device
+    if isinstance(value, list):
+        return [moved(v, layout) for v in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    return layout(to_device(value)) if value.ndim else to_device(value)
+
+
+def run(cuda, name, args, layout=lambda a: a):
+    """As run() of test_kernels.py: results of a kernel, and its arguments after the call."""
+    from kernels.cuda.array import DeviceArray
+    args = [moved(a, layout) for a in args]
+    result = getattr(cuda, name)(*args)
+    return [a.numpy() if isinstance(a, DeviceArray) else np.asarray(a) for a in flat([result, args])
+            if isinstance(a, DeviceArray | np.ndarray | np.generic | int)]
+
+
+def cases(name, dtype, N, D):
+    """Arguments of test_kernels.py for a kernel; of convolutions and the like a few only."""
+    return arguments(name, dtype, N, D)
+
+
+CASES = ((1, 1), (2, 5), (9, 7))
+
+__all__ = ["CASES", "cases", "exports", "file_of", "reference", "run", "wing"]
