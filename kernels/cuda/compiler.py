@@ -65,6 +65,7 @@ else:
     from llvmlite import ir
     from numba import cuda, types
     from numba.core.dispatcher import Dispatcher
+    from numba.cuda.extending import overload_attribute
     from numba.cuda.target import CUDATypingContext
     from numba.extending import intrinsic
 
@@ -116,6 +117,12 @@ else:
             builder.store(value, place, align=16)
             return context.get_dummy_value()
         return types.void(x, i, *[types.float32] * 4), codegen
+
+    @overload_attribute(types.CPointer, "dtype")
+    def _dtype(x):
+        """x.dtype of a pointer, for shared arrays of its type."""
+        dtype = x.dtype
+        return lambda x: dtype
 
     # ---- numba-cuda, without a device --------------------------------------------------------------------------------
 
@@ -216,10 +223,11 @@ class Kernel:
         ptx = self.ptx(kinds, architecture)
         name = re.search(r"\.entry\s+(\w+)", ptx).group(1)
         cubin, log = _link(ptx, architecture)
-        numbers = {word: int(found.group(1)) if (found := re.search(pattern, log)) else 0 for word, pattern in (
-            ("registers", r"Used (\d+) registers"), ("spilled", r"(\d+) bytes spill stores"), ("local", r"(\d+) bytes stack frame"),
-            ("shared", r"(\d+) bytes smem"))}
-        return Compiled(name, cubin, **numbers, doubles=len(re.findall(r"^\s+(?:@\S+\s+)?[a-z]\S*\.f64", ptx, re.MULTILINE)))
+        registers, spilled, local = (int(found.group(1)) if (found := re.search(pattern, log)) else 0 for pattern in (
+            r"Used (\d+) registers", r"(\d+) bytes spill stores", r"(\d+) bytes stack frame"))
+        shared = sum(map(int, re.findall(r"\.shared .*\.b8 \w+\[(\d+)\]", ptx)))
+        doubles = len(re.findall(r"^\s+(?:@\S+\s+)?[a-z]\S*\.f64", ptx, re.MULTILINE))
+        return Compiled(name, cubin, registers, spilled, local, shared, doubles)
 
 
 def kernel(function=None, **options):
