@@ -4,6 +4,7 @@ Kernels are compiled for the types that the cases of test_kernels.py launch them
 launches do nothing. With --json it prints the table for test_cuda_compile.py.
 """
 
+import contextlib
 import json
 import sys
 import time
@@ -37,6 +38,9 @@ class CompileOnly(Simulator):
     def launch(self, loaded, grid, threads, args):
         pass
 
+    def download(self, numbers, address):
+        numbers.reshape(-1).view(np.uint8)[:] = 0xFF           # -1: no index is outside
+
 
 def compile_all(names):
     device = CompileOnly()
@@ -45,7 +49,8 @@ def compile_all(names):
     for name in names:
         for N, D in CASES:
             for args in cases(name, np.float32, N, D):
-                run(cuda, name, args)
+                with contextlib.suppress(ValueError):          # categorical, which finds no probabilities
+                    run(cuda, name, args)
     return device.found
 
 

@@ -12,6 +12,7 @@ some thousand times faster than threads of the operating system, always the same
 """
 
 import bisect
+import contextvars
 import functools
 import sys
 
@@ -45,6 +46,7 @@ class Thread:
     def __init__(self, block, number, function, args):
         self.block, self.number, self.arrays, self.waits_for = block, number, 0, None
         self.greenlet = greenlet(lambda: function(*args))
+        self.greenlet.gr_context = contextvars.copy_context()        # NumPy's errstate
 
 
 class Block:
