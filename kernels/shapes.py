@@ -66,6 +66,28 @@ def _span(own, shape):
     return (start, stop) if stop - start == len(varying) else (-1, -2)
 
 
+ACTIVATIONS = (None, "relu", "sigmoid", "tanh")      # what a matrix product can do to its result
+
+
+def product_shape(a, b):
+    """(shape of a @ b, whether a has rows, whether b has columns); ValueError with the rule if they do not fit."""
+    if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
+        return (a.shape[0], b.shape[1]), True, True
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"matmul: operands need at least one dimension, got shapes {a.shape} and {b.shape}")
+    rows, columns = a.ndim > 1, b.ndim > 1
+    if a.shape[-1] != b.shape[-2 if columns else 0]:
+        raise ValueError(f"matmul: {a.shape} times {b.shape} does not fit: the last dimension of the first must equal the "
+                         f"{'last but one' if columns else 'only one'} of the second")
+    batch = ()
+    if a.ndim > 2 or b.ndim > 2:
+        try:
+            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise ValueError(f"matmul: the leading dimensions of {a.shape} and {b.shape} do not broadcast") from None
+    return (*batch, *a.shape[-2:-1], *(b.shape[-1:] if columns else ())), rows, columns
+
+
 def conv_size(name, x_shape, w_shape, stride, padding, dilation, groups):
     """(OH, OW) of a convolution; ValueError with the numbers given and the rule if the shapes do not fit."""
     if len(x_shape) != 4 or len(w_shape) != 4:

@@ -10,10 +10,12 @@ import sys
 import time
 
 import numpy as np
-from cuda_wing import CASES, cases, exports, run
+from cuda_wing import CASES, run
+from test_kernels import arguments, exports
 
 from kernels import cuda, reference
 from kernels.cuda import compiler, runtime
+from kernels.cuda.matmul import ladder, tiles
 from kernels.cuda.simulator import Simulator
 
 ARCHITECTURE = (9, 0)
@@ -31,7 +33,7 @@ class CompileOnly(Simulator):
         made = kernel.compile(kinds, ARCHITECTURE)
         floats = any("float64" in kind for kind in kinds)
         self.found.append({"kernel": kernel.name, "kinds": " ".join(kinds), "seconds": time.perf_counter() - start, "wide": floats,
-                           "allowed": kernel.doubles, "threads": kernel.threads,
+                           "doubles_meant": kernel.doubles, "threads": kernel.threads,
                            **{name: value for name, value in made._asdict().items() if name not in ("name", "cubin")}})
         return True
 
@@ -48,10 +50,23 @@ def compile_all(names):
     np.seterr(all="ignore")
     for name in names:
         for N, D in CASES:
-            for args in cases(name, np.float32, N, D):
+            for args in arguments(name, np.float32, N, D):
                 with contextlib.suppress(ValueError):          # categorical, which finds no probabilities
                     run(cuda, name, args)
+    if "matmul" in names:
+        compile_products(device)
     return device.found
+
+
+def compile_products(device):
+    """The tiles that the small cases do not reach: the largest in each form, by fours and singly; every rung of the ladder."""
+    kinds, plain = ("*float32",) * 4 + ("int64",) * 9, ("*float32",) * 3 + ("int64",) * 3
+    wanted = [(tiles.LARGE, *form, True, True, True, None) for form in ((True, False), (False, False), (True, True))]
+    wanted += [(tiles.LARGE, True, False, False, False, False, "tanh"), (tiles.MEDIUM, True, False, True, True, True, "sigmoid")]
+    for options in wanted:
+        device.load(tiles.tiled_kernel(*options), kinds)
+    for rung in (ladder.matmul_naive, ladder.matmul_shared_tiles, ladder.matmul_register_tiles):
+        device.load(rung, plain)
 
 
 if __name__ == "__main__":

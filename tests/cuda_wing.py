@@ -1,14 +1,17 @@
-"""The CUDA wing's kernels as the tests call them: NumPy arrays in, NumPy arrays out; and a device that compiles and runs nothing."""
+"""The CUDA wing's kernels as the tests call them: NumPy arrays in, NumPy arrays out."""
+
+import os
 
 import numpy as np
-from test_kernels import arguments, exports, file_of, flat
+from test_kernels import flat
 
-from kernels import config, reference
+from kernels import config
+
+CASES = ((1, 1), (2, 5), (9, 7))           # N and D of the arguments that test_kernels.py makes
 
 
 def wing():
     """The CUDA wing, in the simulator unless this process was told to use a GPU."""
-    import os
     if "SCRATCHNN_CUDA" not in os.environ:
         config.CUDA = "simulator"
     from kernels import cuda
@@ -32,13 +35,3 @@ def run(cuda, name, args, layout=lambda a: a):
     result = getattr(cuda, name)(*args)
     return [a.numpy() if isinstance(a, DeviceArray) else np.asarray(a) for a in flat([result, args])
             if isinstance(a, DeviceArray | np.ndarray | np.generic | int)]
-
-
-def cases(name, dtype, N, D):
-    """Arguments of test_kernels.py for a kernel; of convolutions and the like a few only."""
-    return arguments(name, dtype, N, D)
-
-
-CASES = ((1, 1), (2, 5), (9, 7))
-
-__all__ = ["CASES", "cases", "exports", "file_of", "reference", "run", "wing"]

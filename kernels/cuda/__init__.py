@@ -75,6 +75,7 @@ from kernels.cuda.loss import (
     cross_entropy,
     cross_entropy_backward,
 )
+from kernels.cuda.matmul import matmul, pack
 from kernels.cuda.norm import layer_norm, layer_norm_backward
 from kernels.cuda.optimizer import adagrad, adam, lerp, rmsprop, scale, sgd, squared_norms
 from kernels.cuda.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words

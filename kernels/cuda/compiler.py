@@ -58,12 +58,13 @@ def require_packages():
 
 
 if config.CUDA == "simulator":
-    from kernels.cuda.simulator import at, cuda, ld4, like, scalar, st4, typed
+    from kernels.cuda.simulator import at, cuda, ld4, like, outer4, put, scalar, st4, typed
 else:
     require_packages()
     import numba.cuda.dispatcher
     from llvmlite import ir
     from numba import cuda, types
+    from numba.core import cgutils
     from numba.core.dispatcher import Dispatcher
     from numba.cuda.extending import overload_attribute
     from numba.cuda.target import CUDATypingContext
@@ -117,6 +118,29 @@ else:
             builder.store(value, place, align=16)
             return context.get_dummy_value()
         return types.void(x, i, *[types.float32] * 4), codegen
+
+    @intrinsic
+    def outer4(typing_context, sums, first, line, a, b):
+        """sums[first + r * line + s] += a[r] * b[s] for r and s in 0..3: a local array and two results of ld4. The numbers `first` and
+        `line` must be literals, so that the array becomes registers."""
+        def codegen(context, builder, signature, args):
+            number = ir.IntType(64)
+            rows, columns = (cgutils.unpack_tuple(builder, value) for value in args[3:])
+            for r, row in enumerate(rows):
+                start = builder.add(builder.sext(args[1], number), builder.mul(builder.sext(args[2], number), number(r)))
+                for s, column in enumerate(columns):
+                    place = _element(context, builder, signature.args[0], args[0], builder.add(start, number(s)))
+                    builder.store(builder.fadd(builder.load(place), builder.fmul(row, column)), place)
+            return context.get_dummy_value()
+        return types.void(sums, first, line, a, b), codegen
+
+    @intrinsic
+    def put(typing_context, x, i, value):
+        """x[i] = value of a pointer or shared array, where Numba's own would ask whether i is negative."""
+        def codegen(context, builder, signature, args):
+            builder.store(args[2], _element(context, builder, signature.args[0], *args[:2]))
+            return context.get_dummy_value()
+        return types.void(x, i, x.dtype), codegen
 
     @overload_attribute(types.CPointer, "dtype")
     def _dtype(x):

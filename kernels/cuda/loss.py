@@ -95,7 +95,15 @@ def _checked(name, x, target, weight):
 
 # ---- rows of 0 and 1 ------------------------------------------------------------------------------------------------
 
-binary_cross_entropy_with_logits_total = total(scalar.binary_cross_entropy_with_logits)
+_binary_total = total(scalar.binary_cross_entropy_with_logits)
+
+
+def binary_cross_entropy_with_logits_total(x, target):
+    """Sum over all elements of max(x, 0) - x t + log(1 + exp(-|x|)) of logits x and targets t of one shape, as an array of no dimension.
+
+    Bytes: both arrays once.
+    """
+    return _binary_total(x, target)
 
 
 @kernel

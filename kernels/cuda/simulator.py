@@ -194,6 +194,8 @@ def at(address, x):
 
 
 def _check_vector(x, i):
+    if not isinstance(x, Pointer):           # a local array, which becomes registers
+        return
     x._check(i)
     x._check(i + 3)
     if (x.numbers.ctypes.data + i * x.dtype.itemsize) % 16:
@@ -202,12 +204,22 @@ def _check_vector(x, i):
 
 def ld4(x, i):
     _check_vector(x, i)
-    return tuple(x.numbers[i:i + 4])
+    return tuple((x.numbers if isinstance(x, Pointer) else x)[i:i + 4])
 
 
 def st4(x, i, a, b, c, d):
     _check_vector(x, i)
-    x.numbers[i:i + 4] = a, b, c, d
+    (x.numbers if isinstance(x, Pointer) else x)[i:i + 4] = a, b, c, d
+
+
+def outer4(sums, first, line, a, b):
+    for r in range(4):
+        for s in range(4):
+            sums[first + r * line + s] += a[r] * b[s]
+
+
+def put(x, i, value):
+    x[i] = value
 
 
 class _Scalar:

@@ -8,8 +8,9 @@ import numpy as np
 
 from kernels import jit
 from kernels.cpu.matmul import simd
-from kernels.cpu.matmul.packed import ACTIVATIONS, matmul_kernel, pack_kernel
+from kernels.cpu.matmul.packed import matmul_kernel, pack_kernel
 from kernels.cpu.matmul.thin import thin_kernel
+from kernels.shapes import ACTIVATIONS, product_shape
 
 NO_BIAS = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 SMALL, SMALL_ROW = 1 << 19, 1 << 17      # multiplications below which one thread is faster; for a single row
@@ -49,7 +50,7 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     accumulate   add the product to what is in `out`
     FLOPs: 2 M N K for each pair of matrices.
     """
-    shape, rows, columns = _result_shape(a, b)
+    shape, rows, columns = product_shape(a, b)
     a, b = a if rows else a[None], b if columns else b[:, None]
     (M, K), N = a.shape[-2:], b.shape[-1]
     dtype = a.dtype if a.dtype is b.dtype else np.result_type(a.dtype, b.dtype)
@@ -77,25 +78,6 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     kernel(left, ta, lda, right, tb, ldb, c.ravel(), count, M, N, K, accumulate,
            NO_BIAS[c.dtype] if bias is None else np.ascontiguousarray(bias), ACTIVATIONS.index(activation), threads)
     return c
-
-
-def _result_shape(a, b):
-    """(shape of a @ b, whether a has rows, whether b has columns); ValueError with the rule if they do not fit."""
-    if a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]:
-        return (a.shape[0], b.shape[1]), True, True
-    if a.ndim == 0 or b.ndim == 0:
-        raise ValueError(f"matmul: operands need at least one dimension, got shapes {a.shape} and {b.shape}")
-    rows, columns = a.ndim > 1, b.ndim > 1
-    if a.shape[-1] != b.shape[-2 if columns else 0]:
-        raise ValueError(f"matmul: {a.shape} times {b.shape} does not fit: the last dimension of the first must equal the "
-                         f"{'last but one' if columns else 'only one'} of the second")
-    batch = ()
-    if a.ndim > 2 or b.ndim > 2:
-        try:
-            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        except ValueError:
-            raise ValueError(f"matmul: the leading dimensions of {a.shape} and {b.shape} do not broadcast") from None
-    return (*batch, *a.shape[-2:-1], *(b.shape[-1:] if columns else ())), rows, columns
 
 
 def _check(name, dtype, a, b, out, bias, columns):

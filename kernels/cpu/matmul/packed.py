@@ -21,7 +21,6 @@ from kernels.jit import inner, jit, parallel_for
 KC = 520             # 520 x 32 floats of B, 66 kB: more than the first-level cache holds, but C is read and written less often
 ROW_GROUP = 480      # rows of A in a group at least, a multiple of all tile heights
 STAGE = 1 << 18      # numbers of A that may be packed at a time: a megabyte
-ACTIVATIONS = (None, "relu", "sigmoid", "tanh")
 
 H0, H1, H2 = simd.HEIGHTS
 VECTORS = simd.VECTORS

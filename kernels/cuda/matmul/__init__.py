@@ -1,0 +1,107 @@
+"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, tiles.py the one that the library calls, and plain.py the one
+for other types than float32."""
+
+import math
+
+import numpy as np
+
+from kernels.cuda import runtime
+from kernels.cuda.array import as_device, broadcast_to, contiguous, empty, full
+from kernels.cuda.matmul.plain import plain_kernel
+from kernels.cuda.matmul.tiles import LARGE, MEDIUM, SMALL, tiled_kernel
+from kernels.shapes import ACTIVATIONS, product_shape
+
+
+def pack(b):
+    """A contiguous copy of b (K, N), for weights that meet many left operands: the GPU reads them fastest as they are."""
+    as_device("pack", b)
+    if b.ndim != 2 or b.dtype.kind != "f":
+        raise ValueError(f"pack: a floating-point matrix (K, N) can be packed, not {b.dtype} {b.shape}")
+    return b.copy()
+
+
+def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
+    """a @ b, then + bias, then the activation: (..., M, K) (..., K, N) -> (..., M, N).
+
+    Leading dimensions broadcast; one-dimensional operands as in NumPy. Transposed views are read as they lie, without a copy.
+    bias         (N,) or None
+    activation   None, "relu", "sigmoid" or "tanh"
+    out          contiguous array for the result
+    accumulate   add the product to what is in `out`
+    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles (tiles.py), every other type as in plain.py.
+    """
+    as_device("matmul", a, b, bias, out)
+    shape, rows, columns = product_shape(a, b)
+    a, b = a if rows else a[None], b if columns else b[:, None]
+    (M, K), N = a.shape[-2:], b.shape[-1]
+    c = empty(shape, a.dtype) if out is None else out
+    _check(a, b, bias, activation, c, shape, N)
+    if not c.size:
+        return c
+    batch = shape[:len(shape) - rows - columns]
+    if b.ndim == 2 and a.ndim > 2:                           # one right operand for all: a single tall product
+        a, M, batch = a.reshape(-1, K), math.prod(batch) * M, ()
+    (a, step_a), (b, step_b) = _lay_out(a, batch), _lay_out(b, batch)
+    numbers = M, N, K, *a.strides[-2:], *b.strides[-2:], step_a, step_b
+    run = _tiled if c.dtype == np.float32 else _plain
+    run(a, b, c, full(1, 0, c.dtype) if bias is None else contiguous(bias), *numbers, math.prod(batch), bias is not None, activation,
+        accumulate)
+    return c
+
+
+def _check(a, b, bias, activation, out, shape, columns):
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"matmul: activation {activation!r} is not known; choose one of {', '.join(map(str, ACTIVATIONS))}")
+    if not a.dtype == b.dtype == out.dtype or (bias is not None and bias.dtype != a.dtype):
+        dtypes = [x.dtype for x in (a, b, bias, out) if x is not None]
+        raise ValueError(f"matmul: operands, bias and `out` must have one dtype, got {', '.join(map(str, dtypes))}")
+    if activation is not None and a.dtype.kind != "f":
+        raise ValueError(f"matmul: an activation needs floating-point operands, got {a.dtype}")
+    if bias is not None and bias.shape != (columns,):
+        raise ValueError(f"matmul: a bias of shape {bias.shape} does not fit {columns} columns; it must have shape ({columns},)")
+    if out.shape != shape or not out.is_contiguous:
+        raise ValueError(f"matmul: `out` must be a contiguous array of shape {shape}, the product's; it has shape {out.shape}")
+
+
+def _lay_out(x, batch):
+    """(x, distance from one matrix to the next): copied if neither rows nor columns of its matrices are contiguous, or the matrices do
+    not follow one another."""
+    if not batch:
+        x = x if x.ndim == 2 else x.reshape(x.shape[-2:])
+    elif math.prod(x.shape[:-2]) == 1:
+        x = x[(0,) * (x.ndim - 2)]                           # one matrix for all
+    else:
+        x = contiguous(broadcast_to(x, (*batch, *x.shape[-2:])))
+    if 1 not in x.strides[-2:] or 0 in x.strides[-2:]:
+        x = contiguous(x)
+    return x, 0 if x.ndim == 2 else math.prod(x.shape[-2:])
+
+
+def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, count, biased, activation, accumulate):
+    a_along_k, b_along_k = a_k == 1, b_column != 1
+    lead_a, lead_b = a_row if a_along_k else a_k, b_column if b_along_k else b_k
+    vectors_a = _by_fours(a, lead_a, step_a, K if a_along_k else M)
+    vectors_b = _by_fours(b, lead_b, step_b, K if b_along_k else N)
+    tile = _choose(M, N, count)
+    kernel = tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, _by_fours(c, N, M * N, N), activation)
+    grid = -(-N // tile.columns), -(-M // tile.rows), count
+    kernel[grid, tile.threads](a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, int(biased), int(accumulate))
+
+
+def _choose(M, N, count):
+    """The largest tile that still gives every multiprocessor a block; the result has the same bits for each."""
+    for tile in (LARGE, MEDIUM):
+        if -(-M // tile.rows) * -(-N // tile.columns) * count >= runtime.device().processors:
+            return tile
+    return SMALL
+
+
+def _by_fours(x, lead, step, length):
+    """Whether vector loads fit: all lines start at multiples of 16 bytes, and have a multiple of four numbers."""
+    return x.address % 16 == 0 and not any(n % 4 for n in (lead, step, length))
+
+
+def _plain(a, b, c, bias, M, N, K, *layout):
+    *steps, count, biased, activation, accumulate = layout
+    grid = -(-M * N // 256), 1, count
+    plain_kernel(activation)[grid, 256](a, b, c, bias, M, N, K, *steps, int(biased), int(accumulate))

@@ -1,0 +1,45 @@
+"""Every CUDA kernel becomes machine code for sm_90, without a GPU, and what it became is looked at (tests/cuda_compile.py)."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+REGISTERS = 65536          # of a multiprocessor
+LOCAL_ARRAYS = {"matmul_register_tiles"}         # a rung whose sums may lie in memory: it shows why those of the next do not
+
+
+def installed(package):
+    try:
+        return bool(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+if missing := [p for p in ("numba-cuda", "nvidia-nvjitlink", "greenlet") if not installed(p)]:
+    pytest.skip(f"to compile for a GPU takes the package(s) {', '.join(missing)}: pip install 'scratchnn[cuda,test]'", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def table():
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "SCRATCHNN_CUDA": "device"}
+    result = subprocess.run([sys.executable, str(HERE / "cuda_compile.py"), "--json"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_no_kernel_uses_what_is_slow(table):
+    """float64 only where it is meant, nothing spilled, no local memory, and registers for at least four warps to each scheduler."""
+    assert len(table) > 100
+    for row in table:
+        if not row["wide"] and not row["doubles_meant"]:
+            assert row["doubles"] == 0, f"{row['kernel']} computes in float64: is there a Python float in it?"
+        assert row["spilled"] == 0, row
+        assert row["local"] == 0 or row["kernel"] in LOCAL_ARRAYS, f"{row['kernel']} keeps a local array in memory"
+        assert row["shared"] <= 48 * 1024, row
+        assert row["registers"] * row["threads"] <= REGISTERS // 2 and row["registers"] <= 128, row

@@ -1,0 +1,227 @@
+"""The CUDA wing against the reference wing, on the cases of test_kernels.py: in the simulator, or, with SCRATCHNN_CUDA=device, on a GPU."""
+
+import gc
+import sys
+
+import cuda_wing
+import numpy as np
+import pytest
+from test_kernels import BINARY, FLOATS, LAYOUTS, TERNARY, arguments, assert_close, exports, file_of
+from test_kernels import run as run_on_host
+
+pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[test])")
+cuda = cuda_wing.wing()
+
+from kernels import reference  # noqa: E402
+from kernels.cuda import array, compiler, matmul, runtime  # noqa: E402
+from kernels.cuda.matmul import ladder, tiles  # noqa: E402
+
+MATMUL = sys.modules["kernels.cuda.matmul"]
+NAMES = sorted(set(exports(cuda)) - {"pack"})
+SIMULATED = pytest.mark.skipif(cuda_wing.config.CUDA != "simulator", reason="about the simulator")
+
+
+def compare(name, dtype, N, D, layout=lambda a: a):
+    for args in arguments(name, dtype, N, D):
+        assert_close(cuda_wing.run(cuda, name, args, layout), run_on_host(reference, name, args))
+
+
+def test_the_same_names_in_the_same_files():
+    names = exports(cuda)
+    assert names.keys() <= exports(reference).keys()
+    for name, function in names.items():
+        assert function.__module__.split(".")[2] == file_of(name) and function.__doc__, name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernel(name):
+    for N, D in cuda_wing.CASES:
+        compare(name, np.float32, N, D)
+    compare(name, np.float64, *cuda_wing.CASES[-1])
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if file_of(n) in ("softmax", "loss", "norm", "reduce")])
+def test_long_rows_and_columns(name):
+    """More numbers than a warp works on by itself, and more than fit into one block of a sum."""
+    compare(name, np.float32, 2, 1100)
+    if file_of(name) == "reduce":
+        compare(name, np.float32, 70, 2)
+
+
+@pytest.mark.parametrize("name", ["neg", "matmul", "softmax", "sum", "adam", "scatter_add_rows"])
+def test_layouts_are_copied_or_read_as_they_lie(name):
+    layouts = {"transposed": lambda a: array.to_device(a.numpy().T).T, "flipped": lambda a: array.to_device(np.flip(a.numpy()))[
+        (slice(None, None, -1),) * a.ndim], "every second": lambda a: array.to_device(np.repeat(a.numpy(), 2, axis=-1))[..., ::2]}
+    assert len(layouts) + 1 == len(LAYOUTS)
+    for layout in layouts.values():
+        compare(name, np.float32, 3, 5, layout)
+
+
+@pytest.mark.parametrize("shapes", [((4, 1, 3), (5, 1)), ((2, 3), (3,)), ((3, 1), (3, 4)), ((2, 3, 1, 1), (2, 3, 4, 5)), ((3, 1, 1), (2, 3, 4, 5)),
+                                    ((1,), (2, 2)), ((), (3,)), ((3, 4), (1, 1)), ((2, 1, 3, 1), (1, 4, 1, 5)), ((0, 3), (1, 3))], ids=str)
+def test_broadcasting(shapes):
+    a, b = (np.random.default_rng(0).standard_normal(s).astype(np.float32) for s in shapes)
+    for x, y in ((a, b), (b, a)):
+        result = cuda_wing.run(cuda, "sub", (x, y))[0]
+        np.testing.assert_array_equal(result, x - y)
+    c = np.random.default_rng(0).random(np.broadcast_shapes(*shapes)) > 0.5
+    np.testing.assert_array_equal(cuda_wing.run(cuda, "where", (c, a, b))[0], np.where(c, a, b))
+
+
+def test_special_values():
+    special = np.array([0.0, -0.0, 1, -1, 2.5, -3.5, 1e-30, 1e30, 100, -100, np.inf, -np.inf, np.nan], np.float32)
+    for name in ("exp", "log", "sigmoid", "tanh", "sqrt", "floor", "relu", "sign"):
+        assert name not in BINARY | TERNARY
+        assert_close(cuda_wing.run(cuda, name, (special,)), run_on_host(reference, name, (special,)))
+    for name in ("maximum", "minimum", "div"):
+        assert_close(cuda_wing.run(cuda, name, (special[:, None], special)), run_on_host(reference, name, (special[:, None], special)))
+    x = np.array([[1, np.nan, 3, np.nan], [4, 1, 4, 1]], np.float32)
+    for name in ("max", "min", "argmax", "argmin"):
+        args = (x, 1) if name.startswith("arg") else (x, (1,))
+        assert_close(cuda_wing.run(cuda, name, args), run_on_host(reference, name, args))
+
+
+def test_random_words_and_uniforms_are_those_of_the_other_wings():
+    for seed, offset, n in ((0, 0, 9), (2 ** 63 + 5, 2 ** 64 - 2, 30)):
+        np.testing.assert_array_equal(cuda.words(seed, offset, n).numpy(), reference.words(seed, offset, n))
+        for dtype in FLOATS:
+            np.testing.assert_array_equal(cuda.uniform(seed, offset, n, dtype).numpy(), reference.uniform(seed, offset, n, dtype))
+
+
+# ---- matrix products ------------------------------------------------------------------------------------------------
+
+def product(tile, monkeypatch, M, N, K, turned=(False, False), **options):
+    rng = np.random.default_rng(0)
+    a, b, bias = rng.standard_normal((M, K), np.float32), rng.standard_normal((K, N), np.float32), rng.standard_normal(N, np.float32)
+    monkeypatch.setattr(MATMUL, "_choose", lambda *sizes: tile)
+    left, right = (array.to_device(x.T.copy()).T if t else array.to_device(x) for x, t in zip((a, b), turned, strict=True))
+    out = array.to_device(np.ones((M, N), np.float32)) if "accumulate" in options else None
+    found = matmul(left, right, array.to_device(bias), out=out, **options).numpy()
+    expected = reference.matmul(a, b, bias, out=None if out is None else np.ones((M, N), np.float32), **options)
+    assert_close([found], [expected])
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)], ids=str)
+@pytest.mark.parametrize("sizes", [(36, 68, 20), (35, 67, 18)], ids=str)
+def test_tiles_with_edges_in_all_forms(turned, sizes, monkeypatch):
+    product(tiles.SMALL, monkeypatch, *sizes, turned, activation="relu")
+
+
+@pytest.mark.parametrize("tile, sizes", [(tiles.MEDIUM, (68, 40, 36)), (tiles.LARGE, (132, 20, 20))], ids=str)
+def test_large_tiles(tile, sizes, monkeypatch):
+    product(tile, monkeypatch, *sizes, (tile is tiles.LARGE, False), activation="tanh", accumulate=True)
+
+
+def test_all_rungs_give_the_same_bits(monkeypatch):
+    a, b = (array.to_device(np.random.default_rng(k).standard_normal(s, np.float32)) for k, s in enumerate(((66, 19), (19, 40))))
+    expected = matmul(a, b).numpy()
+    for rung in (ladder.naive, ladder.shared_tiles, ladder.register_tiles):
+        c = array.empty(expected.shape, np.float32)
+        rung(a, b, c)
+        np.testing.assert_array_equal(c.numpy(), expected)
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+@SIMULATED
+def test_out_of_memory_names_the_request_and_what_is_held_and_leaves_the_pool_usable():
+    gc.collect()
+    held = array.full((1000,), 1, np.float32)
+    waiting = array.empty((500 << 18,), np.float32)
+    del waiting
+    assert runtime.pool.waiting >= 500 << 20
+    assert array.empty((700 << 18,), np.float32).nbytes == 700 << 20                     # what waited has made room
+    with pytest.raises(runtime.OutOfMemory, match=r"array of 2 GiB: scratchnn holds .* in \d+ arrays, .* of the GPU's 1 GiB are free"):
+        array.empty((1 << 29,), np.float32)
+    assert cuda.sum(held).item() == 1000
+
+
+def test_freed_memory_is_used_again():
+    first = array.empty((1000,), np.float32)
+    address = first.address
+    view = first[10:20]
+    del first
+    assert array.empty((1000,), np.float32).address != address                           # the view keeps it
+    del view
+    assert array.empty((990,), np.float32).address == address
+    assert [runtime.Pool.size_class(n) for n in (0, 1, 513, 1 << 20, (1 << 20) + 1)] == [512, 512, 1024, 1 << 20, 9 << 17]
+
+
+# ---- arrays ---------------------------------------------------------------------------------------------------------
+
+def test_views_and_copies():
+    x = np.arange(120, dtype=np.float32).reshape(2, 3, 4, 5)
+    d = array.to_device(x)
+    for key in (0, (slice(None), 1), (Ellipsis, slice(None, None, -2)), (1, None, slice(1, 3), slice(None), -1), (slice(5, 9),)):
+        np.testing.assert_array_equal(d[key].numpy(), x[key])
+    np.testing.assert_array_equal(d.T.numpy(), x.T)
+    np.testing.assert_array_equal(d.transpose(0, 2, 3, 1).reshape(8, -1).numpy(), x.transpose(0, 2, 3, 1).reshape(8, -1))
+    np.testing.assert_array_equal(array.broadcast_to(d[:, :1], x.shape).numpy(), np.broadcast_to(x[:, :1], x.shape))
+    np.testing.assert_array_equal((d[0].astype(np.int64).numpy(), (d[0].astype(bool)).numpy()), (x[0].astype(np.int64), x[0].astype(bool)))
+    target = array.to_device(x)
+    array.copy_into(target[:, ::2], d[:, 1:2])
+    x[:, ::2] = x[:, 1:2]
+    np.testing.assert_array_equal(target.numpy(), x)
+    with pytest.raises(IndexError, match="dimension 0 of size 2"):
+        d[2]
+    with pytest.raises(TypeError, match=r"no arrays of complex64; choose one of float32"):
+        array.to_device(np.zeros(2, np.complex64))
+
+
+@SIMULATED
+def test_other_libraries_take_and_give_arrays_without_a_copy():
+    d = array.to_device(np.arange(6, dtype=np.float32).reshape(2, 3))
+    taken = np.from_dlpack(d.T)
+    np.testing.assert_array_equal(taken, [[0, 3], [1, 4], [2, 5]])
+    array.copy_into(d, array.full((), 7, np.float32))
+    address = d.address
+    del d
+    assert (taken == 7).all() and array.empty((2, 3), np.float32).address != address
+    given = array.from_cuda(array.to_device(np.arange(4)))
+    np.testing.assert_array_equal(given.numpy(), np.arange(4))
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+def test_errors_name_what_is_wrong():
+    x = array.to_device(np.zeros((3, 4), np.float32))
+    for error, message, call in (
+        (TypeError, r"add: all arrays must lie on the GPU.*\.to\('cuda'\)", lambda: cuda.add(x, np.zeros(4))),
+        (ValueError, r"add: shapes \(3, 4\) and \(3,\) do not fit", lambda: cuda.add(x, x[:, 0])),
+        (ValueError, r"matmul: \(3, 4\) times \(3, 4\) does not fit", lambda: matmul(x, x)),
+        (ValueError, r"one dtype, got float32, float64", lambda: matmul(x, x.T.astype(np.float64))),
+        (IndexError, r"target 4 .*0\.\.3", lambda: cuda.cross_entropy(x, array.to_device(np.array([0, 4, 1])))),
+        (IndexError, r"index -1 .*0\.\.2", lambda: cuda.gather_rows(x, array.to_device(np.array([0, -1])))),
+        (IndexError, r"index 3 at place 1 .*0\.\.2", lambda: cuda.scatter_add_rows(x, array.to_device(np.array([0, 3, 1])), 3)),
+        (ValueError, "row 1 ", lambda: cuda.categorical(0, 0, array.to_device(np.array([[1.0, 0.0], [1.0, -1.0]])), 2)),
+        (ValueError, r"array 0 of list 1 .*\(4,\).*\(3, 4\)", lambda: cuda.sgd([x], [x[0]], None, 0.1)),
+        (TypeError, "float32 or all float64, got int64", lambda: cuda.softmax(x.astype(np.int64))),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@SIMULATED
+def test_the_simulator_catches_what_a_gpu_would_not():
+    words = compiler.cuda
+
+    def outside(x):
+        x[words.threadIdx.x] = 0
+
+    def divergent(x):
+        if words.threadIdx.x < 5:
+            words.syncthreads()
+        else:
+            words.syncthreads()
+
+    def unwritten(x):
+        room = words.shared.array(4, np.float32)
+        words.syncthreads()
+        x[0] = room[1]
+
+    x = array.full((4,), 1, np.float32)
+    for function, error, message in ((outside, IndexError, "index 4 is outside an array of 4"), (divergent, RuntimeError, "barrier")):
+        with pytest.raises(error, match=message):
+            compiler.Kernel(function, name=f"test_{function.__name__}")[1, 8](x)
+    compiler.Kernel(unwritten, name="test_unwritten")[1, 8](x)
+    assert np.isnan(x.numpy()[0])
