@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 from cuda_wing import CASES, run
-from test_kernels import arguments, exports
+from test_kernels import arguments, exports, file_of
 
 from kernels import cuda, reference
 from kernels.cuda import compiler, runtime
@@ -72,7 +72,7 @@ def compile_products(device):
 if __name__ == "__main__":
     chosen = [a for a in sys.argv[1:] if not a.startswith("-")]
     names = sorted(set(exports(cuda)) & set(exports(reference)))
-    table = compile_all([n for n in names if not chosen or n in chosen or cuda.__dict__[n].__module__.split(".")[2] in chosen])
+    table = compile_all([n for n in names if n != "pack" and (not chosen or {n, file_of(n)} & {*chosen})])
     if "--json" in sys.argv:
         print(json.dumps(table))
     else:

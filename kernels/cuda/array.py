@@ -218,7 +218,7 @@ def as_device(name, *arrays):
     """TypeError that says what to do unless all are DeviceArrays (or None)."""
     for a in arrays:
         if a is not None and not isinstance(a, DeviceArray):
-            raise TypeError(f"{name}: all arrays must lie on the GPU, but one is a {type(a).__name__} of the host; move it with .to('cuda')")
+            raise TypeError(f"{name}: all arrays must lie on the GPU, but one is a {type(a).__name__}; move it there with .to('cuda')")
 
 
 def broadcast_to(x, shape):

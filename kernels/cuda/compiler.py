@@ -58,7 +58,7 @@ def require_packages():
 
 
 if config.CUDA == "simulator":
-    from kernels.cuda.simulator import at, cuda, ld4, like, outer4, put, scalar, st4, typed
+    from kernels.cuda.simulator import at, cuda, ld4, outer4, put, st4, typed
 else:
     require_packages()
     import numba.cuda.dispatcher
@@ -70,8 +70,6 @@ else:
     from numba.cuda.target import CUDATypingContext
     from numba.extending import intrinsic
 
-    from kernels import scalar
-    from kernels.jit import like
 
     # ---- words for kernels beyond numba-cuda's -----------------------------------------------------------------------
 

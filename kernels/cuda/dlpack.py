@@ -1,4 +1,4 @@
-"""DLPack: how libraries hand arrays to one another without a copy (https://dmlc.github.io/dlpack/latest/c_api.html), for the giving side."""
+"""DLPack: how libraries hand arrays to one another without a copy (https://dmlc.github.io/dlpack/latest/c_api.html), the giving side."""
 
 import ctypes
 

@@ -7,7 +7,7 @@ they broadcast, each element finds its operands by shapes.broadcast_plan. Bytes:
 
 import numpy as np
 
-from kernels.cuda.array import DeviceArray, as_device, blocks, broadcast_to, contiguous, empty
+from kernels.cuda.array import as_device, blocks, broadcast_to, contiguous, empty
 from kernels.cuda.compiler import cuda, kernel, ld4, scalar, st4
 from kernels.shapes import broadcast_plan, broadcast_shape
 
@@ -72,7 +72,7 @@ class _Kernels:
         self.function, self.names, self.parameters, self.made = function, "abc"[:operands], [f"p{i}" for i in range(parameters)], {}
 
     def run(self, name, arrays, out, numbers):
-        single = tuple(a.size == 1 and out.size > 1 or not any(a.strides) and a.size > 1 for a in arrays)
+        single = tuple((a.size == 1 and out.size > 1) or (not any(a.strides) and a.size > 1) for a in arrays)
         if len(arrays) == 2 and not all(s or a.shape == out.shape for s, a in zip(single, arrays, strict=True)):
             return self._broadcast(name, arrays, out, numbers)
         arrays = [a if s else contiguous(broadcast_to(a, out.shape)) for s, a in zip(single, arrays, strict=True)]

@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 
-from kernels.cuda.array import as_device, blocks as grid_blocks, contiguous, empty
+from kernels.cuda.array import as_device, contiguous, empty
+from kernels.cuda.array import blocks as grid_blocks
 from kernels.cuda.compiler import cuda, device, kernel, like, scalar, typed
 from kernels.cuda.rows import floating
 

@@ -35,8 +35,9 @@ class Gpu:
             self._call("cuInit", 0)
             handle = self._call("cuDeviceGet", 0)
         except Exception as error:
-            raise RuntimeError(f"CUDA was asked for, but there is no GPU that can be used: {str(error).strip().splitlines()[0]} Needed are an "
-                               "NVIDIA GPU and its driver for CUDA 13.0 or later; `nvidia-smi` shows both") from error
+            reason = str(error).strip().splitlines()[0]
+            raise RuntimeError(f"CUDA was asked for, but there is no GPU that can be used: {reason} Needed are an NVIDIA GPU and its "
+                               "driver for CUDA 13.0 or later; `nvidia-smi` shows both") from error
         self.context = self._call("cuDevicePrimaryCtxRetain", handle)           # the one that PyTorch and CuPy use too
         self._call("cuCtxSetCurrent", self.context)
         self.name = self._call("cuDeviceGetName", 256, handle).split(b"\0")[0].decode()
@@ -203,11 +204,9 @@ class Pool:
 def _readable(size):
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
-            break
+            return f"{size:.4g} {unit}"
         size /= 1024
-    else:
-        unit = "GiB"
-    return f"{size:.4g} {unit}"
+    return f"{size:.4g} GiB"
 
 
 pool = Pool()

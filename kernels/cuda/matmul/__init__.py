@@ -1,5 +1,5 @@
-"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, tiles.py the one that the library calls, and plain.py the one
-for other types than float32."""
+"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, tiles.py the one that the library calls, and plain.py
+the one for other types than float32."""
 
 import math
 

@@ -15,7 +15,8 @@ TILE, DEPTH = 64, 8       # register_tiles: a block's part of C, and how much of
 
 @kernel
 def matmul_naive(a, b, c, M, N, K):
-    """The definition, a thread for each element (1 % with rows on neighbouring threads; 9 % so, with columns: a warp reads a whole line of B).
+    """The definition, a thread for each element (9 %; with threads that go down C's columns instead of along its rows, 1 %: here a warp
+    reads neighbours in B, there each of its threads another line).
 
     Each multiply-add waits for two numbers from memory.
     """

@@ -1,6 +1,6 @@
 """Matrix products of any type: a thread for each element, operands in any layout. For float64 in checks, and for whole numbers."""
 
-from functools import lru_cache
+from functools import cache
 
 from kernels.cuda.compiler import cuda, device, kernel, scalar, typed
 
@@ -13,7 +13,7 @@ def linear(x):
 FUNCTIONS = {None: linear, "relu": scalar.relu, "sigmoid": scalar.sigmoid, "tanh": scalar.tanh}
 
 
-@lru_cache(maxsize=None)
+@cache
 def plain_kernel(activation):
     """The kernel with an activation."""
     finish = FUNCTIONS[activation]

@@ -15,7 +15,7 @@ neighbours are loaded at once; those along k are turned on their way into shared
 Each element of C is one chain of multiply-adds in the order of k, whatever the tiles: the same bits on every GPU.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -139,13 +139,13 @@ def finisher(side, vectors, activation):
 
     lines = []
     for i in range(side):
-        lines += [f"row = row0 + {i // 4 * 32 + i % 4}"]
-        lines += [f"write_four(ld4(sums, {i * side + j * 4}), c, base + row * N + column0 + {j * 16}, row < M, column0 + {j * 16}, N, bias, "
-                  "biased, add)" for j in range(side // 4)]
+        lines += [f"row = row0 + {i // 4 * 32 + i % 4}", "at = base + row * N + column0"]
+        lines += [f"write_four(ld4(sums, {i * side + j * 4}), c, at + {j * 16}, row < M, column0 + {j * 16}, N, bias, biased, add)"
+                  for j in range(side // 4)]
     return written_out("sums, c, base, row0, column0, M, N, bias, biased, add", lines, write_four=write_four, ld4=ld4)
 
 
-@lru_cache(maxsize=None)
+@cache
 def tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, activation):
     """The kernel for a tile, the way either operand lies, whether they and C can be read and written by fours, and an activation."""
     threads, side, tile_rows, tile_columns = tile.threads, tile.side, tile.rows, tile.columns
