@@ -33,6 +33,9 @@ import numpy as np
 
 from kernels import config, jit
 
+__all__ = ["Compiled", "Kernel", "at", "cuda", "device", "kernel", "ld4", "like", "outer4", "put", "registry", "require_packages", "scalar",
+           "st4", "typed"]
+
 INSTALL = "pip install 'scratchnn[cuda]'"
 PACKAGES = {"numba_cuda": "numba-cuda", "cuda.bindings": "cuda-bindings", "cuda.core": "cuda-core"}
 DEFAULT_ARCHITECTURE = (9, 0)          # what is compiled for where there is no GPU: H100, H200
@@ -69,6 +72,9 @@ else:
     from numba.cuda.extending import overload_attribute
     from numba.cuda.target import CUDATypingContext
     from numba.extending import intrinsic
+
+    from kernels import scalar
+    from kernels.jit import like
 
 
     # ---- words for kernels beyond numba-cuda's -----------------------------------------------------------------------
