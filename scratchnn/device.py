@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import numpy as np
+
+import kernels
 
 
 class Device:
@@ -33,11 +35,29 @@ class Device:
 
 def require_cuda():
     """Raise RuntimeError that says what is missing for device="cuda"."""
-    missing = [package for package in ("numba_cuda", "cuda") if importlib.util.find_spec(package) is None]
-    if missing:
-        raise RuntimeError(f"device 'cuda' was asked for, but the Python package{'s' * (len(missing) > 1)} {' and '.join(missing)} "
-                           "is not installed; use device 'cpu'")
-    raise RuntimeError("device 'cuda' was asked for, but this version of scratchnn has no CUDA kernels; use device 'cpu'")
+    from kernels.cuda import runtime
+    runtime.device()
 
 
 CPU = Device("cpu")
+_cuda = None
+
+
+def device_of(array) -> Device:
+    """The device that an array lies on."""
+    global _cuda
+    if isinstance(array, np.ndarray):
+        return CPU
+    _cuda = _cuda or Device("cuda")
+    return _cuda
+
+
+def moved(array, device: Device):
+    """The array on that device: itself if it lies there, else a copy."""
+    if device_of(array).type == device.type:
+        return array
+    if device.type == "cpu":
+        return array.numpy()
+    kernels.use_cuda()
+    from kernels.cuda.array import to_device
+    return to_device(array)

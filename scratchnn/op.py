@@ -33,6 +33,7 @@ from collections.abc import Callable
 import numpy as np
 
 import kernels
+from scratchnn.device import CPU, moved
 from scratchnn.grad_mode import grad_mode
 from scratchnn.tensor import Tensor
 
@@ -369,7 +370,7 @@ def _as_operand(operation, position, value):
     raise TypeError(f"{operation.name}(): argument {operation.names[position]!r} must be a Tensor or a number, not {type(value).__name__}")
 
 
-# ---- the three operations that this machinery itself needs ----------------------------------------------------------
+# ---- the four operations that this machinery itself needs ----------------------------------------------------------
 
 @op(cases=[((3, 4), np.float64)])
 def cast(x, dtype):
@@ -380,6 +381,17 @@ def cast(x, dtype):
 @cast.vjp
 def _(g, x_dtype):
     return cast(g, x_dtype)
+
+
+@op(view=True, cases=[((3, 4), CPU, CPU)])
+def to_device(x, device, source):
+    """x, which lies on the device `source`, on another one. A gradient comes back to where x lies."""
+    return moved(x, device)
+
+
+@to_device.vjp
+def _(g, device, source):
+    return to_device(g, source, device)
 
 
 @op(view=True, cases=[((3, 1), (2, 3, 4)), ((), (2,)), ((2, 3), (-1, 3))])

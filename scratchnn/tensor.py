@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import kernels
-from scratchnn.device import CPU, Device
+from scratchnn.device import Device, device_of
 from scratchnn.grad_mode import is_grad_enabled
 from scratchnn.hooks import RemovableHandle
 
@@ -51,7 +51,7 @@ class Tensor:
 
     @property
     def device(self) -> Device:
-        return CPU
+        return device_of(self.array)
 
     @property
     def is_leaf(self) -> bool:
@@ -124,6 +124,7 @@ class Tensor:
     def __repr__(self) -> str:
         text = np.array2string(self.array, separator=", ", prefix="tensor(", precision=4)
         dtype = "" if self.dtype in (np.float32, np.int64, bool) else f", dtype={self.dtype}"
+        dtype += "" if self.device.type == "cpu" else f", device='{self.device}'"
         history = f", grad_fn={self.grad_fn}" if self.grad_fn else ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({text}{dtype}{history})"
 
@@ -144,13 +145,17 @@ class Tensor:
         """The array itself, not a copy. Changing it is not noticed by the check for changes in place."""
         if self.requires_grad:
             raise RuntimeError("numpy() would lose this tensor's history without notice; use .detach().numpy()")
+        if not isinstance(self.array, np.ndarray):
+            raise TypeError("numpy() shares the tensor's memory, but this one lies on the GPU; use .cpu().numpy()")
         return self.array
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options):
-        return self.numpy().__dlpack__(**options)
+        if self.requires_grad:
+            raise RuntimeError("DLPack would lose this tensor's history without notice; use .detach()")
+        return self.array.__dlpack__(**options)
 
     def __dlpack_device__(self):
         return self.array.__dlpack_device__()
@@ -192,7 +197,7 @@ class Tensor:
             self.grad = Tensor(self.grad.array + g.array)
         else:
             own = g.array.base is None and id(g.array) not in taken and g.array.flags.c_contiguous and not self.hooks
-            self.grad = Tensor(g.array if own else np.array(g.array, order="C"))
+            self.grad = Tensor(g.array if own else _copy(g.array))
             taken.add(id(g.array))
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -404,10 +409,15 @@ class Tensor:
     def to(self, target) -> Tensor:
         """In another dtype, or on another device (by name), or like another Tensor; itself if nothing changes."""
         if isinstance(target, (str, Device)) and str(target).partition(":")[0] in ("cpu", "cuda"):
-            Device(target)
-            return self
+            device = Device(target)
+            return self if device.type == self.device.type else ops.to_device(self, device, self.device)
         dtype = np.dtype(target.dtype if isinstance(target, Tensor) else target)
         return self if dtype == self.dtype else ops.cast(self, dtype)
+
+
+def _copy(array):
+    """A contiguous copy, where the array lies."""
+    return np.array(array, order="C") if isinstance(array, np.ndarray) else array.copy()
 
 
 def _flat(values: Sequence) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ matrix product does with transposed operands.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,12 +18,13 @@ DIMENSIONS = 6         # of a view that is copied, once neighbours that lie one 
 
 
 class DeviceArray:
-    """shape, dtype; strides, in numbers, not bytes; the address of the first number; and the block of memory that it lies in."""
+    """shape, dtype; strides, in numbers, not bytes; the address of the first number; the block of memory that it lies in; and base, None
+    if no other array lies there."""
 
-    __slots__ = ("__weakref__", "address", "block", "dtype", "shape", "strides")
+    __slots__ = ("__weakref__", "address", "base", "block", "dtype", "shape", "strides")
 
-    def __init__(self, block, address, shape, dtype, strides=None):
-        self.block, self.address, self.shape, self.dtype = block, address, shape, dtype
+    def __init__(self, block, address, shape, dtype, strides=None, base=None):
+        self.block, self.address, self.shape, self.dtype, self.base = block, address, shape, dtype, base
         self.strides = _contiguous_strides(shape) if strides is None else strides
 
     # -- what it is
@@ -84,10 +86,24 @@ class DeviceArray:
         runtime.synchronize()          # whatever stream it is read in, the numbers are there
         return dlpack.capsule(self)
 
+    def __array__(self, *args, **options):
+        raise TypeError("an array on the GPU becomes a NumPy array only when asked to: .numpy() (of a Tensor: .cpu()) copies it")
+
+    def __array_function__(self, function, types, args, kwargs):
+        """NumPy's functions that scratchnn's operations use, for arrays on the GPU."""
+        from kernels.cuda import numpy_functions
+        ours = vars(numpy_functions).get(function.__name__)
+        if ours is None:
+            raise NotImplementedError(f"numpy.{function.__name__} does not work on the GPU yet; bring its inputs to the host with .cpu()")
+        return ours(*args, **kwargs)
+
+    @property
+    def flags(self): return Flags(self.is_contiguous)
+
     # -- views
 
     def _view(self, shape, strides, offset=0):
-        return DeviceArray(self.block, self.address + offset * self.itemsize, tuple(shape), self.dtype, tuple(strides))
+        return DeviceArray(self.block, self.address + offset * self.itemsize, tuple(shape), self.dtype, tuple(strides), self.block)
 
     def transpose(self, *axes):
         axes = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or range(self.ndim)[::-1]
@@ -109,10 +125,13 @@ class DeviceArray:
         if math.prod(shape) != self.size:
             raise ValueError(f"an array of shape {self.shape} cannot be reshaped to {shape}")
         whole = contiguous(self)
-        return DeviceArray(whole.block, whole.address, shape, self.dtype)
+        return DeviceArray(whole.block, whole.address, shape, self.dtype, base=self.block if whole is self else None)
 
     def ravel(self):
         return self.reshape(self.size)
+
+    def __setitem__(self, key, value):
+        copy_into(self[key], value if isinstance(value, DeviceArray) else to_device(np.asarray(value, self.dtype)))
 
     def __getitem__(self, key):
         """Whole numbers, slices, None and ... make a view, as in NumPy."""
@@ -159,6 +178,13 @@ class DeviceArray:
         out = empty(self.shape, dtype)
         copy_into(out, self)
         return out
+
+
+class Flags(NamedTuple):
+    """What code that asks NumPy arrays for their flags finds here."""
+
+    c_contiguous: bool
+    writeable: bool = True
 
 
 def _contiguous_strides(shape):
@@ -215,9 +241,9 @@ def from_cuda(other):
 
 
 def as_device(name, *arrays):
-    """TypeError that says what to do unless all are DeviceArrays (or None)."""
+    """TypeError that says what to do unless all are DeviceArrays, None, or single numbers."""
     for a in arrays:
-        if a is not None and not isinstance(a, DeviceArray):
+        if a is not None and not isinstance(a, DeviceArray) and not (isinstance(a, np.ndarray) and a.ndim == 0):
             raise TypeError(f"{name}: all arrays must lie on the GPU, but one is a {type(a).__name__}; move it there with .to('cuda')")
 
 

@@ -37,14 +37,14 @@ __all__ = ["Compiled", "Kernel", "at", "cuda", "device", "kernel", "ld4", "like"
            "st4", "typed"]
 
 INSTALL = "pip install 'scratchnn[cuda]'"
-PACKAGES = {"numba_cuda": "numba-cuda", "cuda.bindings": "cuda-bindings", "cuda.core": "cuda-core"}
+PACKAGES = "numba-cuda", "cuda-bindings", "nvidia-nvjitlink"
 DEFAULT_ARCHITECTURE = (9, 0)          # what is compiled for where there is no GPU: H100, H200
 
 
 def missing_packages():
     """Names, as pip knows them, of the packages that the CUDA wing needs and that are not installed."""
     missing = []
-    for package in PACKAGES.values():
+    for package in PACKAGES:
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -61,7 +61,7 @@ def require_packages():
 
 
 if config.CUDA == "simulator":
-    from kernels.cuda.simulator import at, cuda, ld4, outer4, put, st4, typed
+    from kernels.cuda.simulator import at, cuda, ld4, like, outer4, put, scalar, st4, typed
 else:
     require_packages()
     import numba.cuda.dispatcher

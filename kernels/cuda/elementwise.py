@@ -72,15 +72,23 @@ class _Kernels:
         self.function, self.names, self.parameters, self.made = function, "abc"[:operands], [f"p{i}" for i in range(parameters)], {}
 
     def run(self, name, arrays, out, numbers):
-        single = tuple((a.size == 1 and out.size > 1) or (not any(a.strides) and a.size > 1) for a in arrays)
-        if len(arrays) == 2 and not all(s or a.shape == out.shape for s, a in zip(single, arrays, strict=True)):
+        single = "".join(self._mark(a, out) for a in arrays)
+        if len(arrays) == 2 and any(s == "n" and a.shape != out.shape for s, a in zip(single, arrays, strict=True)):
             return self._broadcast(name, arrays, out, numbers)
-        arrays = [a if s else contiguous(broadcast_to(a, out.shape)) for s, a in zip(single, arrays, strict=True)]
-        numbered = [out, *[a for s, a in zip(single, arrays, strict=True) if not s]]
+        arrays = [a[()] if s == "h" else a if s == "1" else contiguous(broadcast_to(a, out.shape))
+                  for s, a in zip(single, arrays, strict=True)]
+        numbered = [out, *[a for s, a in zip(single, arrays, strict=True) if s == "n"]]
         vectors = all(a.dtype == np.float32 and a.address % 16 == 0 for a in numbered)
         made = self._make(single, vectors)
         count = -(-out.size // 4) if vectors else out.size
         return made[blocks(count, THREADS), THREADS](out.size, out, *arrays, *numbers)
+
+    @staticmethod
+    def _mark(a, out):
+        """h: a number of the host, 1: one value on the GPU, n: a number for each element."""
+        if isinstance(a, np.ndarray):
+            return "h"
+        return "1" if (a.size == 1 and out.size > 1) or (not any(a.strides) and a.size > 1) else "n"
 
     def _broadcast(self, name, arrays, out, numbers):
         _, layout, copies = broadcast_plan(name, *[a.shape for a in arrays])
@@ -100,13 +108,11 @@ class _Kernels:
         form = {"arguments": ", ".join([*self.names, *extra]), "parameters": "".join(f", {p}" for p in extra)}
         if single == "broadcast":
             return f"{function}_broadcast", BROADCAST.format(name=f"{function}_broadcast", **form), self.function
-        marks = "".join("1" if s else "n" for s in single)
-        name = f"{function}_{marks}{'_vectors' if vectors else ''}"
-        places = {"elements": "i", "tail": "last"}
-        for key, place in places.items():
-            form[key] = ", ".join([*[f"{a}[0]" if s else f"{a}[{place}]" for a, s in zip(self.names, single, strict=True)], *extra])
-        form["loads"] = "; ".join(f"{a}4 = {f'{a}[0]' if s else f'ld4({a}, i)'}" for a, s in zip(self.names, single, strict=True))
-        each = [[f"{a}4" if s else f"{a}4[{k}]" for a, s in zip(self.names, single, strict=True)] for k in range(4)]
+        name, marked = f"{function}_{single}{'_vectors' if vectors else ''}", list(zip(self.names, single, strict=True))
+        for key, place in {"elements": "i", "tail": "last"}.items():
+            form[key] = ", ".join([*[{"h": a, "1": f"{a}[0]", "n": f"{a}[{place}]"}[s] for a, s in marked], *extra])
+        form["loads"] = "; ".join(f"{a}4 = " + {"h": a, "1": f"{a}[0]", "n": f"ld4({a}, i)"}[s] for a, s in marked)
+        each = [[f"{a}4[{k}]" if s == "n" else f"{a}4" for a, s in marked] for k in range(4)]
         form["results"] = ", ".join(f"f({', '.join([*values, *extra])})" for values in each)
         return name, (VECTORS if vectors else FLAT).format(name=name, **form), self.function
 

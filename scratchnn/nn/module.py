@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnn.device import Device
+from scratchnn.device import Device, moved
 from scratchnn.hooks import RemovableHandle
 from scratchnn.nn.parameter import Parameter
 from scratchnn.tensor import Tensor
@@ -256,11 +256,14 @@ class Module:
                 device = t
             else:
                 dtype = t
-        if device is not None:
-            Device(device)
+        device = None if device is None else Device(device)
         if dtype is not None and np.dtype(dtype).kind != "f":
             raise TypeError(f"Module.to only accepts floating-point dtypes, got {np.dtype(dtype)}")
         for tensor in [*self.parameters(), *self.buffers()]:
+            if device is not None and device.type != tensor.device.type:
+                tensor.array = moved(tensor.array, device)
+                tensor.bump_version()
+                tensor.grad = None if tensor.grad is None else Tensor(moved(tensor.grad.array, device))
             if dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype:
                 tensor.array = tensor.array.astype(dtype)
                 tensor.bump_version()

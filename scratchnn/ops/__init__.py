@@ -3,7 +3,7 @@
 How an operation is made is in scratchnn/op.py.
 """
 
-from scratchnn.op import cast, expand, sum_to
+from scratchnn.op import cast, expand, sum_to, to_device
 from scratchnn.ops.activation import (
     elu,
     elu_backward,

@@ -79,15 +79,15 @@ def empty(*size, dtype=np.float32, requires_grad: bool = False) -> Tensor:
 
 
 def zeros_like(input: Tensor, dtype=None) -> Tensor:
-    return Tensor(np.zeros(input.shape, dtype or input.dtype))
+    return Tensor(np.zeros_like(input.array, dtype=dtype, order="C"))
 
 
 def ones_like(input: Tensor, dtype=None) -> Tensor:
-    return Tensor(np.ones(input.shape, dtype or input.dtype))
+    return Tensor(np.ones_like(input.array, dtype=dtype, order="C"))
 
 
 def full_like(input: Tensor, fill_value, dtype=None) -> Tensor:
-    return full(input.shape, fill_value, dtype or input.dtype)
+    return Tensor(np.full_like(input.array, fill_value, dtype=dtype, order="C"))
 
 
 def arange(start, end=None, step=1, dtype=None) -> Tensor:

@@ -79,6 +79,8 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, i
 
 def _weight_of(target, weight, ignore_index, dtype):
     """Sum of the factors of all targets: by what a mean is divided."""
+    if weight is None and target.device.type == "cuda":
+        return sum((target != ignore_index).to(dtype))
     kept = target.array != ignore_index
     return Tensor(np.asarray(kept.sum() if weight is None else weight.array[target.array[kept]].sum(), dtype))
 

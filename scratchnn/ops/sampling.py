@@ -33,13 +33,25 @@ def randn(*size, dtype=np.float32, generator: Generator | None = None, requires_
     return Tensor(kernels.normal(*_take(generator, count + count % 2, _words(dtype)), shape, np.dtype(dtype)), requires_grad)
 
 
+def _on_gpu(name, input, dtype, generator):
+    """Random numbers of input's shape, made on the GPU: those that the CPU would make."""
+    from kernels.cuda import random
+    dtype, count = np.dtype(dtype or input.dtype), input.numel()
+    start = _take(generator, count + count % 2 if name == "normal" else count, _words(dtype))
+    return Tensor(getattr(random, name)(*start, input.shape, dtype))
+
+
 def rand_like(input: Tensor, dtype=None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), of input's shape and dtype."""
+    if input.device.type == "cuda":
+        return _on_gpu("uniform", input, dtype, generator)
     return rand(input.shape, dtype=dtype or input.dtype, generator=generator)
 
 
 def randn_like(input: Tensor, dtype=None, generator: Generator | None = None) -> Tensor:
     """Standard normal, of input's shape and dtype."""
+    if input.device.type == "cuda":
+        return _on_gpu("normal", input, dtype, generator)
     return randn(input.shape, dtype=dtype or input.dtype, generator=generator)
 
 

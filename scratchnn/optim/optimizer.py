@@ -117,7 +117,7 @@ class Optimizer(ABC):
         """The state arrays `name` of these parameters; where there is none yet, one of the parameter's shape full of `value`."""
         for p in params:
             if name not in self.state[p]:
-                self.state[p][name] = Tensor(np.full(p.shape, value, p.dtype))
+                self.state[p][name] = Tensor(np.full_like(p.array, value))
         return [self.state[p][name].array for p in params]
 
     def _count(self, params, step):

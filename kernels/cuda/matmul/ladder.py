@@ -9,8 +9,8 @@ import numpy as np
 
 from kernels.cuda.compiler import cuda, kernel, typed
 
-SIDE = 16                 # of the tiles, and of the blocks of threads
-TILE, DEPTH = 64, 8       # register_tiles: a block's part of C, and how much of k lies in shared memory at once
+SIDE, SQUARE = 16, 16 * 16             # shared_tiles: the tiles, and the blocks of threads
+TILE, DEPTH, SLICE = 64, 8, 64 * 8     # register_tiles: a block's part of C, and how much of k lies in shared memory at once
 
 
 @kernel
@@ -35,7 +35,7 @@ def matmul_shared_tiles(a, b, c, M, N, K):
 
     Still two reads of shared memory for every multiply-add.
     """
-    tile_a, tile_b = cuda.shared.array(SIDE * SIDE, a.dtype), cuda.shared.array(SIDE * SIDE, a.dtype)
+    tile_a, tile_b = cuda.shared.array(SQUARE, a.dtype), cuda.shared.array(SQUARE, a.dtype)
     r, s = cuda.threadIdx.x // SIDE, cuda.threadIdx.x % SIDE
     row, column = cuda.blockIdx.y * SIDE + r, cuda.blockIdx.x * SIDE + s
     total = typed(a, 0)
@@ -56,7 +56,7 @@ def matmul_register_tiles(a, b, c, M, N, K):
 
     From here on it takes loads of four numbers, of which the next come while the last are used: tiles.py.
     """
-    tile_a, tile_b = cuda.shared.array(DEPTH * TILE, np.float32), cuda.shared.array(DEPTH * TILE, np.float32)
+    tile_a, tile_b = cuda.shared.array(SLICE, np.float32), cuda.shared.array(SLICE, np.float32)
     sums = cuda.local.array(64, np.float32)
     t = cuda.threadIdx.x
     r, s = t // 8 * 8, t % 8 * 8                   # this thread's first row and column in the block's part of C
@@ -89,7 +89,7 @@ def naive(a, b, c):
 def shared_tiles(a, b, c):
     """C = A B by matmul_shared_tiles."""
     (M, K), N = a.shape, b.shape[1]
-    matmul_shared_tiles[(-(-N // SIDE), -(-M // SIDE)), SIDE * SIDE](a, b, c, M, N, K)
+    matmul_shared_tiles[(-(-N // SIDE), -(-M // SIDE)), SQUARE](a, b, c, M, N, K)
 
 
 def register_tiles(a, b, c):

@@ -28,7 +28,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     """
     gradients = _gradients(parameters)
     if norm_type == 2:
-        norm = math.sqrt(math.fsum(kernels.squared_norms([g.array for g in gradients])))
+        norm = math.sqrt(math.fsum(kernels.squared_norms([g.array for g in gradients]).tolist()))
     elif norm_type == math.inf:
         norm = float(np.max([np.max(np.abs(g.array), initial=0) for g in gradients], initial=0))
     else:

@@ -1,0 +1,87 @@
+"""device="cuda" from the user's side, in the simulator: the same losses as on the CPU, and errors that say what is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cuda_wing
+import numpy as np
+import pytest
+
+pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[test])")
+cuda_wing.wing()
+
+import kernels  # noqa: E402
+import scratchnn as snn  # noqa: E402
+from scratchnn import nn, optim  # noqa: E402
+from scratchnn.nn import functional as F  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _only_here():
+    """The kernels of this process look for GPU arrays in these tests alone."""
+    before = dict(vars(kernels))
+    yield
+    vars(kernels).update(before)
+
+
+def train(device, steps=3):
+    """(losses, model) of a small classifier."""
+    snn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.25), nn.LayerNorm(8), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3))
+    model = model.to(device)
+    adam, losses = optim.Adam(model.parameters(), 0.05), []
+    for _ in range(steps):
+        x, target = snn.randn(7, 6), snn.randint(0, 3, (7,))
+        loss = F.cross_entropy(model(x.to(device)), target.to(device)) + 0.01 * (model[0].weight ** 2).mean()
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
+        losses.append(loss.item())
+    return losses, model
+
+
+def test_a_classifier_learns_the_same_on_either_device():
+    (here, own), (there, moved) = train("cpu"), train("cuda")
+    np.testing.assert_allclose(there, here, rtol=1e-5)
+    assert moved[0].weight.device == "cuda" and own[0].weight.device == "cpu"
+    assert "device='cuda'" in repr(moved[0].bias)
+    back = moved.to("cpu")
+    for a, b in zip(own.parameters(), back.parameters(), strict=True):
+        np.testing.assert_allclose(b.detach().numpy(), a.detach().numpy(), atol=1e-5)
+
+
+def test_a_variational_bound_and_its_gradients():
+    found = []
+    for device in ("cpu", "cuda"):
+        snn.manual_seed(1)
+        mean, logvar = (snn.randn(4, 3).to(device).requires_grad_() for _ in range(2))
+        z = snn.gaussian_sample(mean, logvar)
+        loss = F.binary_cross_entropy_with_logits(z @ snn.ones(3, 5).to(device), snn.ones(4, 5).to(device), reduction="sum")
+        loss = loss + snn.gaussian_kl(mean, logvar).sum()
+        loss.backward()
+        found.append([t.cpu().detach().numpy() for t in (loss, mean.grad, logvar.grad)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+
+
+def test_moving_keeps_history_and_what_is_missing_is_named():
+    x = snn.ones(2, 2, requires_grad=True)
+    (x.to("cuda") * 3).cpu().sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.full((2, 2), 3))
+    there = snn.ones(1, 1, 4, 4).cuda()
+    with pytest.raises(NotImplementedError, match=r"max_pool.* has no CUDA kernel yet.*\.cpu\(\)"):
+        F.max_pool2d(there, 2)
+    with pytest.raises(TypeError, match=r"\.cpu\(\)\.numpy\(\)"):
+        there.numpy()
+    with pytest.raises(TypeError, match=r"must lie on the GPU.*\.to\('cuda'\)"):
+        there + snn.ones(4)
+
+
+def test_a_machine_without_cuda_is_told_what_is_missing():
+    code = "import scratchnn as snn, sys; assert not {'cuda', 'kernels.cuda'} & set(sys.modules); snn.ones(2).to('cuda')"
+    result = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(Path(__file__).parent.parent), "CUDA_VISIBLE_DEVICES": ""},
+                            capture_output=True, text=True)
+    assert "RuntimeError: CUDA was asked for, but " in result.stderr
+    assert "pip install 'scratchnn[cuda]'" in result.stderr or "nvidia-smi" in result.stderr
