@@ -211,7 +211,7 @@ def empty(shape, dtype):
     shape, dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
     if dtype not in DTYPES:
         raise TypeError(f"the GPU has no arrays of {dtype}; choose one of {', '.join(map(str, DTYPES))}")
-    block = runtime.Block(math.prod(shape) * dtype.itemsize)
+    block = runtime.new_block(math.prod(shape) * dtype.itemsize)
     return DeviceArray(block, block.address, shape, dtype)
 
 

@@ -9,7 +9,6 @@ the same methods. Nothing here runs before the first array is made.
 
 import ctypes
 import functools
-import weakref
 
 import numpy as np
 
@@ -217,7 +216,14 @@ class Block:
 
     __slots__ = ("__weakref__", "address", "size")
 
-    def __init__(self, size):
-        self.address, self.size = pool.get(size)
-        weakref.finalize(self, pool.put, self.address, self.size).atexit = False
+    def __init__(self, address, size):
+        self.address, self.size = address, size
+
+    def __del__(self, pool=pool):                 # a default, as the module's own name may be gone when the interpreter ends
+        pool.put(self.address, self.size)
+
+
+def new_block(size):
+    """A Block for so many bytes."""
+    return Block(*pool.get(size))
 

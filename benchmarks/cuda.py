@@ -1,0 +1,158 @@
+"""What the CUDA wing reaches on this machine's GPU: `python benchmarks/cuda.py` checks it, measures, and prints a table.
+
+Each line gives ours, the limit or the peer it is measured against, and the share of it that is reached. Memory-bound kernels are
+measured against a copy on the device, matrix products against the peak of multiply-adds and, where PyTorch is installed, its (cuBLAS),
+training steps against PyTorch's eager ones; TF32 is off for both. CuPy stands in for PyTorch where only it is there. Times are
+medians of repeats, after a warm-up that compiles; --quick takes smaller sizes, --no-check skips the tests.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+import kernels
+import scratchnn as snn
+from scratchnn import nn, optim
+from scratchnn.nn import functional as F
+
+ROOT = Path(__file__).parent.parent
+
+
+def seconds(call, synchronize, repeats=9):
+    """Median time of a call, from batches long enough to hide the clock and the launch of the last kernel."""
+    call()
+    synchronize()
+    start = time.perf_counter()
+    call()
+    synchronize()
+    inner = max(1, min(200, int(0.02 / max(1e-6, time.perf_counter() - start))))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _ in range(inner):
+            call()
+        synchronize()
+        times.append((time.perf_counter() - start) / inner)
+    return statistics.median(times)
+
+
+def line(name, value, unit, against, limit):
+    share = f"{value / limit:6.2f} of {limit:9.1f} {unit} ({against})" if limit else ""
+    print(f"{name:42} {value:9.1f} {unit:8} {share}")
+
+
+def peer():
+    """(name, module) of PyTorch or CuPy with a GPU, or (None, None)."""
+    if find_spec("torch"):
+        import torch
+        if torch.cuda.is_available():
+            torch.backends.cuda.matmul.allow_tf32 = False
+            return "PyTorch", torch
+    if find_spec("cupy"):
+        import cupy
+        return "CuPy", cupy
+    return None, None
+
+
+def given(module, name, array):
+    return module.from_numpy(array).cuda() if name == "PyTorch" else module.asarray(array)
+
+
+def memory_bound(wing, array, runtime, n):
+    """GB/s of kernels that read and write, against a copy of as many bytes."""
+    rng = np.random.default_rng(0)
+    x, g = (array.to_device(rng.standard_normal(n, np.float32).reshape(-1, 1024)) for _ in range(2))
+    out, bias = array.empty(x.shape, np.float32), array.full((1024,), 1, np.float32)
+    target = array.to_device(rng.integers(0, 1024, len(x)))
+    copy = 2 * x.nbytes / seconds(lambda: wing.neg(x, out=out), runtime.synchronize) / 1e9
+    line("copy (neg)", copy, "GB/s", "", None)
+    _, lse = wing.cross_entropy(x, target)
+    weight = array.full((len(x),), 1, np.float32)
+    for name, moved, call in (
+        ("add", 3, lambda: wing.add(x, g, out=out)), ("sigmoid", 2, lambda: wing.sigmoid(x, out=out)),
+        ("bias over columns", 2, lambda: wing.add(x, bias, out=out)), ("sum of all", 1, lambda: wing.sum(x)),
+        ("sum of rows", 1, lambda: wing.sum(x, (1,))), ("sum of columns", 1, lambda: wing.sum(x, (0,))),
+        ("softmax", 2, lambda: wing.softmax(x)),
+        ("cross_entropy_backward", 2, lambda: wing.cross_entropy_backward(weight, x, lse, target)),
+        ("layer_norm", 2, lambda: wing.layer_norm(x, None, None, 1e-5)), ("normal", 1, lambda: wing.normal(0, 0, x.shape, np.float32)),
+        ("dropout", 2, lambda: wing.dropout(x, 0.5, 0, 0)), ("transposed copy", 2, lambda: x.T.copy()),
+        ("adam", 7, lambda: wing.adam([x], [g], [out], [g], None, 1e-3, 0.9, 0.99, 1e-8, 0.0, 1, False)),
+    ):
+        line(name, moved * x.nbytes / seconds(call, runtime.synchronize) / 1e9, "GB/s", "copy", copy)
+
+
+def products(array, runtime, sizes):
+    """TFLOP/s of the matrix product in its forms, and of the ladder's rungs, against the peer's."""
+    from kernels.cuda.matmul import ladder
+    name, module = peer()
+    rng = np.random.default_rng(0)
+    for M, N, K in sizes:
+        a, b = rng.standard_normal((M, K), np.float32), rng.standard_normal((K, N), np.float32)
+        x, y, flops = array.to_device(a), array.to_device(b), 2e-12 * M * N * K
+        limit = None
+        if module:
+            p, q = given(module, name, a), given(module, name, b)
+            wait = module.cuda.synchronize if name == "PyTorch" else module.cuda.Stream.null.synchronize
+            limit = flops / seconds(lambda p=p, q=q: p @ q, wait)
+        xt, yt = array.to_device(a.T.copy()).T, array.to_device(b.T.copy()).T
+        for form, left, right in (("A B", x, y), ("A' B", xt, y), ("A B'", x, yt)):
+            call = lambda left=left, right=right: kernels.cuda.matmul(left, right)  # noqa: E731
+            line(f"matmul {M} x {N} x {K}, {form}", flops / seconds(call, runtime.synchronize), "TFLOP/s", name, limit)
+        if M == N == K:
+            c = array.empty((M, N), np.float32)
+            for rung in (ladder.naive, ladder.shared_tiles, ladder.register_tiles):
+                call = lambda rung=rung, x=x, y=y, c=c: rung(x, y, c)  # noqa: E731
+                line(f"  {rung.__name__}", flops / seconds(call, runtime.synchronize, 3), "TFLOP/s", name, limit)
+
+
+def classifier_steps(runtime, batch, hidden):
+    """Steps a second of a classifier 784 - hidden - hidden - 10 with Adam, against PyTorch's eager ones."""
+    name, torch = peer()
+    rng = np.random.default_rng(0)
+    x, t = rng.random((batch, 784), np.float32), rng.integers(0, 10, batch)
+
+    def stepper(nn, F, optim, x, t, device):
+        model = nn.Sequential(nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 10)).to(device)
+        adam = optim.Adam(model.parameters(), 1e-3)
+
+        def step():
+            adam.zero_grad()
+            F.cross_entropy(model(x), t).backward()
+            adam.step()
+        return step
+
+    ours = 1 / seconds(stepper(nn, F, optim, snn.tensor(x).cuda(), snn.tensor(t).cuda(), "cuda"), runtime.synchronize)
+    theirs = None
+    if name == "PyTorch":
+        step = stepper(torch.nn, torch.nn.functional, torch.optim, given(torch, name, x), given(torch, name, t), "cuda")
+        theirs = 1 / seconds(step, torch.cuda.synchronize)
+    line(f"classifier, batch {batch}, {hidden} units", ours, "steps/s", "PyTorch", theirs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="smaller sizes")
+    parser.add_argument("--no-check", action="store_true", help="measure without running the tests first")
+    options = parser.parse_args()
+    kernels.use_cuda()
+    from kernels.cuda import array, runtime
+    device = runtime.device()
+    print(f"{device.name}, sm_{device.architecture[0]}{device.architecture[1]}, {device.processors} multiprocessors")
+    if not options.no_check:
+        subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/test_cuda_kernels.py", "tests/test_cuda_training.py"], check=True,
+                       cwd=ROOT, env={**os.environ, "SCRATCHNN_CUDA": "device"})
+    memory_bound(kernels.cuda, array, runtime, 1 << (20 if options.quick else 26))
+    products(array, runtime, [(512,) * 3, (60, 512, 784)] if options.quick else [(4096,) * 3, (1024,) * 3, (128, 512, 784), (8192,) * 3])
+    for batch, hidden in ((64, 512),) if options.quick else ((64, 512), (1024, 2048)):
+        classifier_steps(runtime, batch, hidden)
+
+
+if __name__ == "__main__":
+    main()
