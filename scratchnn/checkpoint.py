@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from scratchnn.data.files import writing
+from scratchnn.device import on_host
 from scratchnn.nn.module import Module
 from scratchnn.tensor import Tensor
 
@@ -124,7 +125,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 def _as_array(value, place):
     """The values in rows one after the other and in native byte order: safetensors writes memory as it lies, so that a
     transposed view would come back scrambled."""
-    array = value.array if isinstance(value, Tensor) else np.asarray(value)
+    array = on_host(value)
     array = np.asarray(array, array.dtype.newbyteorder("="), order="C")
     if array.dtype not in DTYPES:
         raise TypeError(f"cannot save {place}: dtype {array.dtype} has no place in a safetensors file")

@@ -52,6 +52,12 @@ def device_of(array) -> Device:
     return _cuda
 
 
+def on_host(value) -> np.ndarray:
+    """The numbers of a Tensor, an array on any device, or anything that NumPy takes, in the host's memory."""
+    array = getattr(value, "array", value)
+    return array.numpy() if type(array).__module__ == "kernels.cuda.array" else np.asarray(array)
+
+
 def moved(array, device: Device):
     """The array on that device: itself if it lies there, else a copy."""
     if device_of(array).type == device.type:

@@ -36,6 +36,7 @@ from scratchnn.checkpoint import CheckpointError
 from scratchnn.data.dataset import DataError
 from scratchnn.data.files import writing
 from scratchnn.debug import find_nonfinite
+from scratchnn.device import on_host
 from scratchnn.metrics.record import append_results
 from scratchnn.nn.module import Module
 from scratchnn.random import get_rng_state, set_rng_state
@@ -207,7 +208,7 @@ class Run:
     def _check_parameters(self):
         for name, part in self.parts.items():
             for key, parameter in getattr(part, "named_parameters", tuple)():
-                if not np.isfinite(parameter.array).all():
+                if not np.isfinite(on_host(parameter)).all():
                     raise FloatingPointError(f"step {self.step}: parameter {key} of {name} is not finite; {self._last_good()}")
 
     def _last_good(self):

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 
 HERE = Path(__file__).parent
 REGISTERS = 65536          # of a multiprocessor
-LOCAL_ARRAYS = {"matmul_register_tiles"}         # a rung whose sums may lie in memory: it shows why those of the next do not
 
 
 def installed(package):
@@ -34,12 +34,14 @@ def table():
 
 
 def test_no_kernel_uses_what_is_slow(table):
-    """float64 only where it is meant, nothing spilled, no local memory, and registers for at least four warps to each scheduler."""
+    """float64 only where it is meant, nothing spilled, no local memory; half of all warps fit, but for products, which are registers."""
     assert len(table) > 100
     for row in table:
         if not row["wide"] and not row["doubles_meant"]:
             assert row["doubles"] == 0, f"{row['kernel']} computes in float64: is there a Python float in it?"
         assert row["spilled"] == 0, row
-        assert row["local"] == 0 or row["kernel"] in LOCAL_ARRAYS, f"{row['kernel']} keeps a local array in memory"
+        assert row["local"] == 0, f"{row['kernel']} keeps a local array in memory"
         assert row["shared"] <= 48 * 1024, row
-        assert row["registers"] * row["threads"] <= REGISTERS // 2 and row["registers"] <= 128, row
+        assert row["registers"] <= (64 if not row["kernel"].startswith("matmul") else 255), f"{row['kernel']} leaves few warps room"
+        assert row["registers"] * row["threads"] <= REGISTERS, row
+    assert {row["registers"] for row in table if re.match("matmul_128x128_.._vvv", row["kernel"])} == {128}, "two blocks fit"

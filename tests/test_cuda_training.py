@@ -14,6 +14,7 @@ cuda_wing.wing()
 import kernels  # noqa: E402
 import scratchnn as snn  # noqa: E402
 from scratchnn import nn, optim  # noqa: E402
+from scratchnn.checkpoint import load_weights, save_weights  # noqa: E402
 from scratchnn.nn import functional as F  # noqa: E402
 
 
@@ -64,6 +65,17 @@ def test_a_variational_bound_and_its_gradients():
         found.append([t.cpu().detach().numpy() for t in (loss, mean.grad, logvar.grad)])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+
+
+def test_a_checkpoint_moves_between_devices(tmp_path):
+    model, other = nn.Linear(3, 2).to("cuda"), nn.Linear(3, 2)
+    save_weights(tmp_path / "w.safetensors", model.state_dict())
+    other.load_state_dict(load_weights(tmp_path / "w.safetensors"))
+    np.testing.assert_array_equal(other.weight.detach().numpy(), model.weight.cpu().detach().numpy())
+    with snn.no_grad():
+        other.weight[...] = 3
+    model.load_state_dict(other.state_dict())
+    assert model.weight.device == "cuda" and (model.weight == 3).cpu().all()
 
 
 def test_moving_keeps_history_and_what_is_missing_is_named():

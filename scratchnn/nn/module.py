@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scratchnn.device import Device, moved
+from scratchnn.device import Device, moved, on_host
 from scratchnn.hooks import RemovableHandle
 from scratchnn.nn.parameter import Parameter
 from scratchnn.tensor import Tensor
@@ -300,7 +300,7 @@ class Module:
             raise TypeError(f"expected state_dict to be a dict of names and tensors, got {type(state_dict).__name__}")
         own = self.state_dict()
         missing, unexpected = [k for k in own if k not in state_dict], [k for k in state_dict if k not in own]
-        given = {k: np.asarray(getattr(state_dict[k], "array", state_dict[k])) for k in own if k in state_dict}
+        given = {k: on_host(state_dict[k]) for k in own if k in state_dict}
         faults = []
         if strict and unexpected:
             faults.append(f"Unexpected key(s) in state_dict: {', '.join(map(repr, unexpected))}")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from scratchnn.autograd import enable_grad
+from scratchnn.device import moved, on_host
 from scratchnn.tensor import Tensor
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -173,9 +174,9 @@ def _copied(group):
 
 def _state_value(number, name, value, p):
     """A copy of one saved state value: a count as int, an array (Tensor, NumPy, PyTorch) as contiguous Tensor in p's dtype."""
-    array = np.asarray(getattr(value, "array", value))
+    array = on_host(value)
     if name == "step":
         return int(array)
     if array.shape != p.shape:
         raise ValueError(f"loaded state {name!r} of parameter {number} has shape {array.shape}, the parameter has {p.shape}")
-    return Tensor(np.array(array, p.dtype, order="C"))
+    return Tensor(moved(np.array(array, p.dtype, order="C"), p.device))

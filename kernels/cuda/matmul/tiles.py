@@ -158,7 +158,9 @@ def tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, ac
     name = (f"matmul_{tile.rows}x{tile.columns}_{'nt'[not a_along_k]}{'nt'[b_along_k]}_{'vs'[not vectors_a]}{'vs'[not vectors_b]}"
             f"{'vs'[not vectors_c]}_{activation or 'linear'}")
 
-    @kernel(name=name, threads=threads, blocks=2 if tile is LARGE else None)
+    two = tile is LARGE and vectors_a and vectors_b and vectors_c        # blocks at once; single numbers take more registers
+
+    @kernel(name=name, threads=threads, blocks=2 if two else None)
     def matmul_tiled(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, biased, add):
         """C = act(A B + bias), or with `add` act(C + A B + bias), for each matrix of a batch (blockIdx.z)."""
         slice_a, slice_b = cuda.shared.array(shared_a, np.float32), cuda.shared.array(shared_b, np.float32)
