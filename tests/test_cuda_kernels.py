@@ -42,8 +42,7 @@ def test_kernel(name):
     compare(name, np.float64, 2, 5)
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax_backward", "layer_norm", "layer_norm_backward", "sum", "max", "logsumexp",
-                                  "argmin", "gaussian_kl_total"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax_backward", "layer_norm", "layer_norm_backward", "sum", "max"])
 def test_long_rows_and_columns(name):
     """More numbers than a warp works on by itself, and more than fit into one block of a sum."""
     compare(name, np.float32, 2, 1100)
