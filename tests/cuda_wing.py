@@ -1,5 +1,6 @@
 """The CUDA wing's kernels as the tests call them: NumPy arrays in, NumPy arrays out."""
 
+import functools
 import os
 
 import numpy as np
@@ -12,10 +13,25 @@ CASES = ((1, 1), (2, 5), (9, 7))           # N and D of the arguments that test_
 
 def wing():
     """The CUDA wing, in the simulator unless this process was told to use a GPU."""
+    before = config.CUDA
     if "SCRATCHNN_CUDA" not in os.environ:
         config.CUDA = "simulator"
     from kernels import cuda
+    config.CUDA = before
     return cuda
+
+
+@functools.cache
+def simulator():
+    from kernels.cuda.simulator import Simulator
+    return Simulator()
+
+
+def use(monkeypatch):
+    """For one test the simulator is the device; all other tests of this process see a machine without one."""
+    from kernels.cuda import compiler, runtime
+    if compiler.SIMULATED:
+        monkeypatch.setattr(runtime, "device", simulator)
 
 
 def moved(value, layout=np.copy):

@@ -18,7 +18,12 @@ from kernels.cuda.matmul import ladder, tiles  # noqa: E402
 
 MATMUL = sys.modules["kernels.cuda.matmul"]
 NAMES = sorted(set(exports(cuda)) - {"pack"})
-SIMULATED = pytest.mark.skipif(cuda_wing.config.CUDA != "simulator", reason="about the simulator")
+SIMULATED = pytest.mark.skipif(not compiler.SIMULATED, reason="about the simulator")
+
+
+@pytest.fixture(autouse=True)
+def _device(monkeypatch):
+    cuda_wing.use(monkeypatch)
 
 
 def compare(name, dtype, N, D, layout=lambda a: a):

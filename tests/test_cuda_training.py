@@ -19,8 +19,9 @@ from scratchnn.nn import functional as F  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def _only_here():
+def _only_here(monkeypatch):
     """The kernels of this process look for GPU arrays in these tests alone."""
+    cuda_wing.use(monkeypatch)
     before = dict(vars(kernels))
     yield
     vars(kernels).update(before)
@@ -95,5 +96,5 @@ def test_a_machine_without_cuda_is_told_what_is_missing():
     code = "import scratchnn as snn, sys; assert not {'cuda', 'kernels.cuda'} & set(sys.modules); snn.ones(2).to('cuda')"
     result = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(Path(__file__).parent.parent), "CUDA_VISIBLE_DEVICES": ""},
                             capture_output=True, text=True)
-    assert "RuntimeError: CUDA was asked for, but " in result.stderr
+    assert "RuntimeError: device 'cuda' was asked for, but " in result.stderr
     assert "pip install 'scratchnn[cuda]'" in result.stderr or "nvidia-smi" in result.stderr

@@ -56,11 +56,13 @@ def require_packages():
     """RuntimeError that names what is missing and how to install it."""
     missing = missing_packages()
     if missing:
-        raise RuntimeError(f"CUDA was asked for, but the Python package{'s' * (len(missing) > 1)} {' and '.join(missing)} "
+        raise RuntimeError(f"device 'cuda' was asked for, but the Python package{'s' * (len(missing) > 1)} {' and '.join(missing)} "
                            f"{'is' if len(missing) == 1 else 'are'} not installed; {INSTALL} installs what is needed")
 
 
-if config.CUDA == "simulator":
+SIMULATED = config.CUDA == "simulator"
+
+if SIMULATED:
     from kernels.cuda.simulator import at, cuda, ld4, like, outer4, put, scalar, st4, typed
 else:
     require_packages()
@@ -265,7 +267,7 @@ def kernel(function=None, **options):
 
 def device(function):
     """Decorator: a function that kernels call; it becomes part of each of them."""
-    return function if config.CUDA == "simulator" else cuda.jit(device=True, forceinline=True)(function)
+    return function if SIMULATED else cuda.jit(device=True, forceinline=True)(function)
 
 
 def _numba_type(kind):

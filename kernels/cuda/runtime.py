@@ -35,8 +35,8 @@ class Gpu:
             handle = self._call("cuDeviceGet", 0)
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
-            raise RuntimeError(f"CUDA was asked for, but there is no GPU that can be used: {reason} Needed are an NVIDIA GPU and its "
-                               "driver for CUDA 13.0 or later; `nvidia-smi` shows both") from error
+            raise RuntimeError(f"device 'cuda' was asked for, but there is no GPU that can be used: {reason} Needed are an NVIDIA GPU and "
+                               "its driver for CUDA 13.0 or later; `nvidia-smi` shows both") from error
         self.context = self._call("cuDevicePrimaryCtxRetain", handle)           # the one that PyTorch and CuPy use too
         self._call("cuCtxSetCurrent", self.context)
         self.name = self._call("cuDeviceGetName", 256, handle).split(b"\0")[0].decode()
