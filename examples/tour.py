@@ -67,21 +67,25 @@ class Section:
     about: str = ""
     length: str = ""
 
+    @property
+    def system(self):
+        return self.title.split(":")[0]
+
 
 SECTIONS = (
     Section("two_ways", "The same data, seen in two ways", "log p(y | x) beside log p(x | y)", "two_ways",
             "$told_error % wrong beside $drawn_error %", "--data moons"),
-    Section("two_ways_digits", "And what about digits?", "log p(y | x) beside log p(x | y)", "two_ways",
+    Section("two_ways_digits", "Two ways, digits: what is not a digit?", "log p(y | x) beside log p(x | y)", "two_ways",
             "$told_error % wrong beside $drawn_error %", "--data digits", "--epochs 100"),
-    Section("classify", "Feed-forward networks: which digit is it?", "log p(y | x)", "classify", "$test_error % wrong"),
+    Section("classify", "Feed-forward network: which digit is it?", "log p(y | x)", "classify", "$test_error % wrong"),
     Section("dream", "Deep Dream: a classifier, turned around", "a layer's answer to it", "dream", "$times_noise times noise"),
-    Section("rbm", "Restricted Boltzmann machines: units that pull at each other", "log p(x)", "rbm", "$log_p nats"),
-    Section("vae", "Variational autoencoders: what may stand behind it?", "a bound of log p(x)", "vae", "$nll nats needed", "--latent 2"),
-    Section("gan", "Generative adversarial networks: a game of two", "a classifier's mistakes", "gan", "Fréchet distance $frechet"),
+    Section("rbm", "Restricted Boltzmann machine: units that pull at each other", "log p(x)", "rbm", "$log_p nats"),
+    Section("vae", "Variational autoencoder: what may stand behind it?", "a bound of log p(x)", "vae", "$nll nats needed", "--latent 2"),
+    Section("gan", "Generative adversarial network: a game of two", "a classifier's mistakes", "gan", "Fréchet distance $frechet"),
     Section("vae_gan", "VAE-GAN: judged by what a classifier sees", "both of these", "vae_gan", "$label_agreement % look the same"),
-    Section("text", "LSTM: text, one character after the other", "log p(next | before)", "text", "$nats nats a character",
+    Section("text", "LSTM, text: one character after the other", "log p(next | before)", "text", "$nats nats a character",
             "--hidden 256", "--epochs 1"),
-    Section("music", "LSTM: music, one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 5"),
+    Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 5"),
     Section("wavenet", "WaveNet: sound, one sample after the other", "log p(next | before, vowel)", "wavenet",
             "$bits_per_sample bits a sample", "", "--epochs 1"),
 )
@@ -203,7 +207,7 @@ def write_page(args, begun):
         values["facts"] = facts(args, section, values)
         text = Template((PAGE / "sections" / f"{section.name}.html").read_text(encoding="utf-8")).substitute(values)
         texts.append(f'<section id="{section.name}">\n<h2>{html.escape(section.title)}</h2>\n{inlined(text, folder)}</section>')
-        rows.append(f'<tr><td><a href="#{section.name}">{html.escape(section.title)}</a></td><td>{html.escape(section.asks)}</td>'
+        rows.append(f'<tr><td><a href="#{section.name}">{html.escape(section.system)}</a></td><td>{html.escape(section.asks)}</td>'
                     f'<td>{html.escape(Template(section.shown).substitute(values))}</td><td>{values["seconds"]} s</td></tr>')
     minutes = (time.perf_counter() - begun) / 60
     page = Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
