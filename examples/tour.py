@@ -20,6 +20,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -81,8 +82,10 @@ SECTIONS = (
     Section("dream", "Deep Dream: a classifier, turned around", "a layer's answer to it", "dream", "$times_noise times noise"),
     Section("rbm", "Restricted Boltzmann machine: units that pull at each other", "log p(x)", "rbm", "$log_p nats"),
     Section("vae", "Variational autoencoder: what may stand behind it?", "a bound of log p(x)", "vae", "$nll nats needed", "--latent 2"),
-    Section("gan", "Generative adversarial network: a game of two", "a classifier's mistakes", "gan", "Fréchet distance $frechet"),
-    Section("vae_gan", "VAE-GAN: judged by what a classifier sees", "both of these", "vae_gan", "$label_agreement % look the same"),
+    Section("gan", "Generative adversarial network: a game of two", "a classifier's mistakes", "gan", "told from real: AUC $auc", "",
+            "--steps 3000"),
+    Section("vae_gan", "VAE-GAN: judged by what a classifier sees", "both of these", "vae_gan", "told from real: AUC $auc",
+            "", "--epochs 80"),
     Section("text", "LSTM, text: one character after the other", "log p(next | before)", "text", "$nats nats a character",
             "--hidden 256", "--epochs 1"),
     Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 5"),
@@ -106,10 +109,11 @@ def parse():
 def main():
     args = parse()
     chosen = [section for section in SECTIONS if not args.only or section.name in args.only]
-    begun = time.perf_counter()
-    failed = Tour(args, chosen).run()
-    page = write_page(args, begun)
-    print(f"result: sections={len(chosen) - len(failed)} seconds={time.perf_counter() - begun:.1f} file={page}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    tour = Tour(args, chosen)
+    failed = tour.run()
+    page = write_page(args, tour.seconds())
+    print(f"result: sections={len(chosen) - len(failed)} seconds={tour.seconds():.1f} file={page}")
     if failed:
         raise SystemExit(1)
 
@@ -123,10 +127,16 @@ class Tour:
         self.args, self.sections = args, sections
         self.lanes = min(PROGRAMS, config.NUM_THREADS)
         self.environment = {**os.environ, "SCRATCHNN_NUM_THREADS": str(config.NUM_THREADS // self.lanes)}
+        self.clock, self.begun = args.out / "seconds.txt", time.perf_counter()
+        self.earlier = float(self.clock.read_text()) if self.clock.exists() and not args.again else 0.0
+
+    def seconds(self):
+        """What the tour took so far, over all continuations."""
+        return self.earlier + time.perf_counter() - self.begun
 
     def run(self):
         """Train what is not there yet; the names of sections that failed."""
-        waiting = [section for section in self.sections if self.args.again or not finished(self.args, section)]
+        waiting = [section for section in self.sections[::-1] if self.args.again or not finished(self.args, section)]     # long ones first
         for section in self.sections:
             if section not in waiting:
                 print(f"{section.name}: is there already (--again trains it anew)")
@@ -145,12 +155,12 @@ class Tour:
                             bar.update()
                             bar.write(self.ended(section, process.returncode))
                             failed += [section.name] * bool(process.returncode)
-            except BaseException:
-                for process in running.values():                               # they save themselves, as at Ctrl-C
+            finally:
+                for process in running.values():                               # after Ctrl-C: they save themselves, and go on another time
                     process.terminate()
                 for process in running.values():
                     process.wait()
-                raise
+                self.clock.write_text(f"{self.seconds():.1f}")
         return failed
 
     def begin(self, section):
@@ -163,7 +173,7 @@ class Tour:
         more = ["--resume"] if (folder / "checkpoint.safetensors").exists() else []
         with open(folder / "said.txt", "w", encoding="utf-8") as said:
             return subprocess.Popen([sys.executable, HERE.parent / line[1], *line[2:], *more], stdout=said, stderr=subprocess.STDOUT,
-                                    stdin=subprocess.DEVNULL, env=self.environment)
+                                    stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True)      # Ctrl-C is for us alone
 
     def ended(self, section, code):
         lines = [line for line in (self.args.out / section.name / "said.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -196,7 +206,7 @@ def steps(folder):
 
 # ---- the page -------------------------------------------------------------------------------------------------------------
 
-def write_page(args, begun):
+def write_page(args, seconds):
     """index.html of all sections that have a result; its path."""
     found = {section: results(args.out / section.name) for section in SECTIONS if finished(args, section)}
     texts, rows, models = [], [], {}
@@ -209,11 +219,10 @@ def write_page(args, begun):
         texts.append(f'<section id="{section.name}">\n<h2>{html.escape(section.title)}</h2>\n{inlined(text, folder)}</section>')
         rows.append(f'<tr><td><a href="#{section.name}">{html.escape(section.system)}</a></td><td>{html.escape(section.asks)}</td>'
                     f'<td>{html.escape(Template(section.shown).substitute(values))}</td><td>{values["seconds"]} s</td></tr>')
-    minutes = (time.perf_counter() - begun) / 60
     page = Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
         style=(PAGE / "page.css").read_text(encoding="utf-8"), script=(PAGE / "page.js").read_text(encoding="utf-8"),
         sections="\n".join(texts), rows="\n".join(rows), models="\n".join(packed(name, model) for name, model in models.items()),
-        count=len(found), minutes=f"{minutes:.1f} minutes", seed=args.seed, machine=html.escape(machine()),
+        count=len(found), minutes=f"{seconds / 60:.1f} minutes", seed=args.seed, machine=html.escape(machine()),
         command=html.escape(shlex.join(["python", *sys.argv])), when=f"{datetime.date.today()}, commit {commit()}")
     path = args.out / "index.html"
     with writing(path, "w", encoding="utf-8") as file:
