@@ -87,10 +87,10 @@ SECTIONS = (
     Section("vae_gan", "VAE-GAN: judged by what a classifier sees", "both of these", "vae_gan", "told from real: AUC $auc",
             "", "--epochs 80"),
     Section("text", "LSTM, text: one character after the other", "log p(next | before)", "text", "$nats nats a character",
-            "--hidden 256", "--epochs 1"),
-    Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 5"),
+            "--hidden 256", "--epochs 2"),
+    Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 20"),
     Section("wavenet", "WaveNet: sound, one sample after the other", "log p(next | before, vowel)", "wavenet",
-            "$bits_per_sample bits a sample", "", "--epochs 1"),
+            "$bits_per_sample bits a sample", "", "--epochs 3"),
 )
 
 
