@@ -17,10 +17,12 @@ from kernels import cpu, reference, scalar
 
 ROOT = Path(__file__).parent.parent
 AROUND = "Around a training"
+LEAD = ("Tools to train with, and to look inside. [scratchnn/sklearn.py](../scratchnn/sklearn.py), which alone needs scikit-learn, has "
+        "`BernoulliRBM`, an estimator for its pipelines.")
 SECTIONS = (*(f"scratchnn{name}" for name in (
     "", ".nn", ".nn.functional", ".nn.init", ".nn.utils", ".nn.utils.parametrizations", ".optim", ".optim.lr_scheduler", ".optim.swa_utils",
     ".data", ".metrics", ".models")), AROUND, "kernels")
-TOOLS = [f"scratchnn.{name}" for name in ("run", "checkpoint", "options", "pictures", "explain", "debug", "testing", "sklearn")]
+TOOLS = [f"scratchnn.{name}" for name in ("run", "checkpoint", "options", "pictures", "explain", "debug", "testing")]
 USUAL = {"forward", "function", "extra_repr", "state_dict", "load_state_dict", "reset_parameters"}      # methods of many classes
 INTRODUCTION = f"""# The names of scratchnn
 
@@ -102,7 +104,7 @@ def heading(module):
 def part(section, known):
     """Markdown of a section, by files; values that an earlier one had are only named, and so are derivatives and constants."""
     files, named = defaultdict(list), defaultdict(list)
-    says = "Tools to train with, and to look inside." if section == AROUND else sentence(import_module(section).__doc__)
+    says = LEAD if section == AROUND else sentence(import_module(section).__doc__)
     for name, value in sorted(names_of(section).items()):
         if not hasattr(value, "__name__"):
             named["Constants"].append(f"`{name}`")
