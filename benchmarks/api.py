@@ -11,14 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from types import FunctionType
 
-import numpy as np
-
 from kernels import cpu, reference, scalar
 
 ROOT = Path(__file__).parent.parent
 AROUND = "Around a training"
-LEAD = ("Tools to train with, and to look inside. [scratchnn/sklearn.py](../scratchnn/sklearn.py), which alone needs scikit-learn, has "
-        "`BernoulliRBM`, an estimator for its pipelines.")
+LEAD = "Tools to train with, and to look inside; [scratchnn/sklearn.py](../scratchnn/sklearn.py) has an estimator for scikit-learn."
 SECTIONS = (*(f"scratchnn{name}" for name in (
     "", ".nn", ".nn.functional", ".nn.init", ".nn.utils", ".nn.utils.parametrizations", ".optim", ".optim.lr_scheduler", ".optim.swa_utils",
     ".data", ".metrics", ".models")), AROUND, "kernels")
@@ -42,12 +39,9 @@ def sentence(text):
 
 
 def shown(default):
-    """A default value: functions and classes by name, long numbers and tuples shortened."""
-    if isinstance(default, tuple):
-        items = [shown(item) for item in (default if len(default) < 5 else (*default[:3], ..., default[-1]))]
-        return f"({', '.join(items)}{',' * (len(items) == 1)})"
-    text = getattr(default, "__name__", repr(default))
-    return "..." if default is ... or "<" in text else f"{default:.4g}" if isinstance(default, float) and len(text) > 9 else text
+    """A default value: functions and classes by name, numbers of many digits rounded, what is long left out."""
+    text = f"{default:.4g}" if isinstance(default, float) and len(repr(default)) > 9 else getattr(default, "__name__", repr(default))
+    return "..." if "<" in text or len(text) > 60 else text
 
 
 def signature(value):
@@ -62,13 +56,13 @@ def signature(value):
 
 
 def line(name, value):
-    """A name as an item of a list; of a class also the methods that no class before it has."""
+    """A name as an item of a list; of a class also the members that no class before it has."""
     says = "" if (value.__doc__ or "").startswith(f"{value.__name__}(") else sentence(value.__doc__)       # a dataclass makes its own
     if inspect.isclass(value):
-        methods = [f"`{key}`" for key, member in vars(value).items() if key[0] != "_" and key not in USUAL
+        members = [f"`{key}`" for key, member in vars(value).items() if key[0] != "_" and key not in USUAL
                    and isinstance(member, FunctionType | property | classmethod | staticmethod)
                    and not any(key in vars(base) for base in value.__mro__[1:])]
-        says += f" Methods: {', '.join(methods)}." if methods else ""
+        says += f" Members: {', '.join(members)}." if members else ""
     takes = signature(value)
     if takes == "(*args, out=None)":                                # a kernel that was made of a scalar function
         takes = signature(getattr(scalar, name))[:-1] + ", out=None)"
@@ -76,19 +70,17 @@ def line(name, value):
 
 
 def names_of(section):
-    """{name: value} of a section: what __all__ says, or what was made in the module or, of a package, below it."""
+    """{name: value} of a section: what __all__ says, or what was made there; of metrics, models and tools all that their files have."""
     if section == "kernels":
         return {name: value for name, value in vars(cpu).items() if callable(value) and hasattr(reference, name)}
-    files = TOOLS if section == AROUND else ()
-    if section in ("scratchnn.metrics", "scratchnn.models"):
-        files = [info.name for info in pkgutil.walk_packages(import_module(section).__path__, f"{section}.")]
-    if files:
+    below = pkgutil.walk_packages(import_module(section).__path__, f"{section}.") if section.endswith(("metrics", "models")) else ()
+    if files := TOOLS if section == AROUND else [info.name for info in below]:
         return {f"{file}.{name}": value for file in files for name, value in vars(import_module(file)).items()
                 if name[0] != "_" and isinstance(value, type | FunctionType) and value.__module__ == file}
     module, own = import_module(section), ("scratchnn", "kernels") if section == "scratchnn" else section
     return {name: value for name, value in vars(module).items() if not inspect.ismodule(value) and
             (name in module.__all__ if hasattr(module, "__all__") else name[0] != "_" and
-             (value.__module__.startswith(own) if hasattr(value, "__name__") else isinstance(value, np.dtype)))}
+             (value.__module__.startswith(own) if hasattr(value, "__name__") else section == "scratchnn"))}
 
 
 def heading(module):
@@ -97,8 +89,8 @@ def heading(module):
         file = module.split(".")[2]
         fast = f"kernels/cpu/{file}" + ("/" if (ROOT / "kernels" / "cpu" / file).is_dir() else ".py")
         return f"**[kernels/reference/{file}.py](../kernels/reference/{file}.py)**, fast in [{fast}](../{fast})"
-    path = Path(import_module(module).__file__).relative_to(ROOT).as_posix()
-    return f"**[{path}](../{path})**: {sentence(import_module(module).__doc__)}"
+    file = Path(import_module(module).__file__).relative_to(ROOT).as_posix()
+    return f"**[{file}](../{file})**: {sentence(import_module(module).__doc__)}"
 
 
 def part(section, known):
