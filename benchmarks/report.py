@@ -18,6 +18,26 @@ HERE = Path(__file__).parent
 RESULTS, README, KERNELS = HERE / "results", HERE.parent / "README.md", HERE.parent / "kernels"
 LADDERS = "matmul", "conv", "rbm", "lstm", "generate", "wavenet"
 
+# System, its file in results/, the metric that papers report, what they say, and where that is nothing, a figure of ours to see beside it.
+HEADLINES = (
+    ("perceptron, MNIST", "mlp-mnist", "test_error", "1.25, with max-norm 1.06 (Srivastava et al. 2014, table 2)"),
+    ("convolutions, MNIST", "conv-mnist", "test_error", "0.8, LeNet-5 with distortions (LeCun et al. 1998)"),
+    ("RBM, MNIST", "rbm-mnist", "log_p", "-86.34 (Salakhutdinov & Murray 2008)"),
+    ("VAE, MNIST", "vae-mnist", "nll", "86.76 (Burda et al. 2016)"),
+    ("GAN, 25 Gaussians", "gan-grid", "modes", "24.8 (Lin et al. 2018, PacGAN4)"),
+    ("GAN, 8 Gaussians", "gan-ring", "modes", "7.8 (Lin et al. 2018, PacGAN4)"),
+    ("VAE-GAN, MNIST", "vaegan-mnist", "feature_distance", "none; a VAE like it {}", "vae-mnist-conv", "feature_distance"),
+    ("LSTM, tiny Shakespeare", "text-shakespeare", "nats", "1.4697, a transformer of 10.7 million weights (nanoGPT)"),
+    ("LSTM, Penn Treebank", "text-ptb", "perplexity", "115 (Zaremba et al. 2014, 2 x 200)"),
+    ("LSTM, JSB chorales", "music-jsb", "nats", "8.45, TCN 8.10 (Bai et al. 2018)"),
+    ("LSTM, Nottingham", "music-nottingham", "nats", "3.29, TCN 3.07 (Bai et al. 2018)"),
+    ("WaveNet, spoken digits", "wavenet-fsdd", "bits_per_sample", "none; a linear predictor {}", "wavenet-fsdd", "linear_bits"),
+)
+ALL = """# Results
+
+All figures of the recorded runs, by `python benchmarks/report.py` from the files beside this one, where each stands with its protocol,
+seed, time and machine."""
+
 
 def speed_table(groups):
     """Markdown: one line for each group, and one for each system of the group `systems`."""
@@ -32,8 +52,21 @@ def speed_table(groups):
     return "\n".join([*lines, "", f"`{command}` on {groups[0]['machine']}." if groups else ""])
 
 
+def headline_table(results):
+    """Markdown: what each system reached beside what its paper did."""
+    lines = ["| system | here | published | minutes of training | command |", "|---|---|---|---:|---|"]
+    for system, name, metric, published, *beside in HEADLINES:
+        entries = [entry for entry in results.get(name, []) if entry["metric"] == metric]
+        if entries:
+            minutes = sum(entry["seconds"] for entry in entries) / len(entries) / 60
+            other = [entry["value"] for entry in results[beside[0]] if entry["metric"] == beside[1]] if beside else []
+            published = published.format(*[f"{sum(other) / len(other):.4g}"] if other else [])
+            lines.append(f"| {system} | {_figure(entries, metric)} | {published} | {minutes:.0f} | `{_short(entries[0]['command'])}` |")
+    return "\n".join(lines)
+
+
 def result_table(results):
-    """Markdown: the headline result of every system, the mean and the range where there are several seeds."""
+    """Markdown: all figures of every system, the mean and the range where there are several seeds."""
     lines = ["| result | figures | seeds | command |", "|---|---|---|---|"]
     for name, entries in results.items():
         figures = "<br>".join(_figure(entries, metric) for metric in dict.fromkeys(e["metric"] for e in entries))
@@ -74,7 +107,7 @@ def dream_table(entries):
         option, what = re.search(r"--(layer|class) (\S+)", entry["command"]).groups()
         photo = re.search(r"dream.py \S*?([^/ ]+) ", entry["command"])[1]
         found.setdefault((photo, f"{option} {what}"), {})[entry["metric"]] = entry["value"]
-    columns = list(dict.fromkeys(column for _, column in found))
+    columns = sorted({column for _, column in found}, key=lambda column: (column.startswith("class"), len(column), column))
     lines = [f"| photograph | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     for photo in dict.fromkeys(photo for photo, _ in found):
         cells = [found.get((photo, column), {}) for column in columns]
@@ -138,8 +171,9 @@ def main():
     results = {name: content for name, content in files.items() if not name.startswith("speed-")}
     told = {name: content for name, content in results.items() if any(entry["metric"] == "auc" for entry in content)}
     dreams = results.get("dream-squeezenet", [])
-    text = fill(text, "results", result_table({name: content for name, content in results.items()
-                                               if name not in told and content is not dreams}))
+    text = fill(text, "headlines", headline_table(results))
+    judged = {name: content for name, content in results.items() if content is not dreams}
+    (RESULTS / "README.md").write_text(f"{ALL}\n\n{result_table(judged)}\n")
     text = fill(text, "told-apart", auc_table(told))
     text = fill(text, "dreams", dream_table(dreams)) if dreams else text
     README.write_text(text)
