@@ -1,10 +1,12 @@
-"""Write what was measured into README.md, between its marks, and draw the roofline picture.
+"""Write what was measured into README.md and kernels/README.md, between their marks, and draw the roofline picture.
 
     python benchmarks/report.py
 
-Reads benchmarks/results/: speed-*.json (benchmarks/turns.py --record) and SYSTEM-DATA.json (an example's --record).
+Reads benchmarks/results/: speed-*.json (benchmarks/turns.py --record) and SYSTEM-DATA.json (an example's --record); of the kernels the
+docstrings of the ladders and of kernels/config.py.
 """
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -13,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-RESULTS, README = HERE / "results", HERE.parent / "README.md"
+RESULTS, README, KERNELS = HERE / "results", HERE.parent / "README.md", HERE.parent / "kernels"
+LADDERS = "matmul", "conv", "rbm", "lstm", "generate", "wavenet"
 
 # System, its file in results/, the metric that papers report, what they say, and where that is nothing, a figure of ours to see beside it.
 HEADLINES = (
@@ -114,6 +117,30 @@ def dream_table(entries):
     return "\n".join([*lines, "", f"`{_short(entries[0]['command'])}` and likewise; `{_short(entries[-1]['command'])}` and likewise."])
 
 
+def ladder_table(name):
+    """Markdown: the rungs of a ladder, in order, and what their docstrings say."""
+    tree = ast.parse((KERNELS / "cpu" / name / "ladder.py").read_text(encoding="utf-8"))
+    rungs = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return "\n".join(["| rung | what it changes |", "|---|---|",
+                      *(f"| `{rung.name}` | {' '.join(ast.get_docstring(rung).split())} |" for rung in rungs)])
+
+
+def guide(text):
+    """kernels/README.md with the settings and the ladders as they are."""
+    settings = ast.get_docstring(ast.parse((KERNELS / "config.py").read_text(encoding="utf-8")))
+    text = fill(text, "settings", "\n".join(line for line in settings.splitlines() if line.startswith("|")))
+    for name in LADDERS:
+        text = fill(text, f"ladder {name}", ladder_table(name))
+    return text
+
+
+def share(group):
+    """The share of the limit that a kernel reached in benchmarks/turns.py, in a sentence."""
+    shares = sorted(row["share"] for row in group["rows"])
+    return (f"In `{group['command'].removesuffix(' --record')}` the library reached {shares[len(shares) // 2]:.0%} of the "
+            f"{group['rows'][0]['of']}, the median of {len(shares)} cases ({shares[0]:.0%} to {shares[-1]:.0%}), on {group['machine']}.")
+
+
 def roofline(matmul, path):
     """Each product as a point: numbers worked on for each byte of the operands, and what it reached of the machine's limits."""
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -150,6 +177,10 @@ def main():
     text = fill(text, "told-apart", auc_table(told))
     text = fill(text, "dreams", dream_table(dreams)) if dreams else text
     README.write_text(text)
+    text = guide((KERNELS / "README.md").read_text(encoding="utf-8"))
+    for group in groups:
+        text = fill(text, f"share {group['group']}", share(group))
+    (KERNELS / "README.md").write_text(text, encoding="utf-8")
     if "speed-matmul" in files:
         roofline(files["speed-matmul"], RESULTS / "roofline.png")
 

@@ -76,6 +76,7 @@ def _one_of(data):
 
 
 def device(name):
+    """A type for add_argument: a device by its name, if it is there."""
     try:
         return Device(name)
     except (ValueError, RuntimeError) as error:
