@@ -344,7 +344,12 @@ def spoken(folder):
                                 for file in files)}
 
 
-EXTRAS = {"classify": lambda folder: {"test_count": len(data.digits().test_x)}, "wavenet": spoken}
+def written(folder):
+    """The beginning of what the network wrote."""
+    return {"sample": html.escape((folder / "sample.txt").read_text(encoding="utf-8").strip()[:700])}
+
+
+EXTRAS = {"classify": lambda folder: {"test_count": len(data.digits().test_x)}, "text": written, "wavenet": spoken}
 
 
 if __name__ == "__main__":

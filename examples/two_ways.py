@@ -11,10 +11,10 @@ p(y | x) = p(x | y) p(y) / p(x). A. Ng & M. Jordan 2002, "On discriminative vs. 
 Both networks see the same batches: a multilayer perceptron makes log p(y | x) large, and the decoder of a variational autoencoder on
 condition of the class (examples/vae.py) a bound of log p(x | y). Strange examples are test examples whose features were shuffled: each
 number is one that its feature takes, but they do not belong together. strange_auc_told says how well the classifier's doubt,
-strange_auc_drawn how well log p(x) tells them from test examples: 0.5 is not at all, 1 always. sure_of_strange is the mean probability of
-the class that the classifier takes strange ones for. Expected by the first line: told_error=0.15, drawn_error=0.05 (percent),
-strange_auc_told=0.62, strange_auc_drawn=0.79, sure_of_strange=0.98; by the second: 2.5, 0.84, 0.89, 1.00 and 0.88. In the folder of --out:
-both networks, curves, of points what both know of the plane, of pictures those that were drawn, and strange ones.
+strange_auc_drawn how well log p(x) tells them from test examples: 0.5 is not at all, 1 always. sure_of_strange is the mean probability, in
+percent, of the class that the classifier takes strange ones for. Expected by the first line: told_error=0.15, drawn_error=0.05 (percent),
+strange_auc_told=0.62, strange_auc_drawn=0.79, sure_of_strange=98; by the second: 2.5, 0.84, 0.89, 1.00 and 88. In the folder of --out: both
+networks, curves, of points what both know of the plane, of pictures those that were drawn, and strange ones.
 """
 
 import numpy as np
@@ -130,7 +130,7 @@ def finish(args, run, examples, views, unseen):
     real = np.r_[np.ones(len(unseen)), np.zeros(len(strange))]
     run.result(told_error=metrics.error(told.argmax(1), examples.test_y), drawn_error=metrics.error(drawn.argmax(1), examples.test_y),
                nll=-evidence.mean(), strange_auc_told=auc(np.r_[told.max(1), told_strange.max(1)], real),
-               strange_auc_drawn=auc(np.r_[evidence, evidence_strange], real), sure_of_strange=told_strange.max(1).mean(),
+               strange_auc_drawn=auc(np.r_[evidence, evidence_strange], real), sure_of_strange=100 * told_strange.max(1).mean(),
                protocol=f"{args.data}, layers {args.hidden}, {views.drawer.latent} latents, k={args.k}, Adam {args.lr:g}, {args.epochs} "
                         f"epochs; {args.samples} importance samples for each class, seed 0; features shuffled by seed {TEST_SEED}")
 

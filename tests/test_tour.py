@@ -74,7 +74,7 @@ def test_a_section_that_fails_is_told_of(tour, tmp_path, capsys):
 
 def test_texts_name_what_is_there(tour):
     assert {path.stem for path in (tour.PAGE / "sections").iterdir()} == {section.name for section in tour.SECTIONS}
-    known = {*UNITS, "facts", "seconds", "test_count", "sounds"}
+    known = {*UNITS, "facts", "seconds", "test_count", "sounds", "sample"}
     for section in tour.SECTIONS:
         text = (tour.PAGE / "sections" / f"{section.name}.html").read_text(encoding="utf-8")
         assert set(Template(text + section.shown).get_identifiers()) <= known, section.name
@@ -101,7 +101,7 @@ done.answers = part("digit").querySelectorAll(".bar").length;
 is("latent", "z1").value = 1; is("latent", "z1").dispatchEvent(new Event("input"));
 press(is("latent", "map"), "ArrowUp");
 done.z = text("latent", "z");
-is("chain", "digits").click(); is("chain", "step").click(); is("chain", "step").click();
+done.began = text("chain", "steps"); is("chain", "digits").click(); is("chain", "step").click(); is("chain", "step").click();
 done.steps = text("chain", "steps");
 const before = text("plane", "evidence");
 for (let i = 0; i < 80; i++) press(is("plane", "told"), "ArrowLeft");
@@ -151,5 +151,6 @@ def test_the_page_computes_what_python_does(tour, tmp_path):
     assert done["errors"] == [] and len(done["differences"]) == 5 and max(done["differences"]) < 1e-4
     assert done["answers"] == 10 and np.reshape(done["pixels"], (8, 8)).min(0).tolist()[::7] == [255, 255]
     assert np.reshape(done["pixels"], (8, 8))[1:7, 3:5].max() < 200              # ink in the middle alone
-    assert done["z"] == "z = (1.00, -0.20)" and done["steps"] == "2 steps" and done["plane"][0] != done["plane"][1]
+    assert done["z"] == "z = (1.00, -1.40)" and (done["began"], done["steps"]) == ("50 steps", "2 steps")
+    assert done["plane"][0] != done["plane"][1]
     assert len(done["written"]) > 4

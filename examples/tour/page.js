@@ -304,6 +304,7 @@ PARTS.chain = root => {
   $(root, "noise").onclick = () => begin(noise);
   $(root, "digits").onclick = () => begin(i => model.check.inputs[i % model.check.inputs.length]);
   begin(noise);
+  for (let i = 0; i < 50; i++) step();
 };
 
 // Write as the character model does.

@@ -23,7 +23,7 @@ UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log
          "recognised": "percent", "recognised_real": "percent", "note_overlap": "share",
          "held": "steps", "silent": "steps", "looped": "steps", "stuck": "pieces",
          "told_error": "percent", "drawn_error": "percent", "strange_auc_told": "share", "strange_auc_drawn": "share",
-         "sure_of_strange": "share",
+         "sure_of_strange": "percent",
          "objective": "activations", "times_noise": "ratio", "probability_before": "share", "probability_after": "share"}
 
 
