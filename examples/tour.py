@@ -90,7 +90,7 @@ SECTIONS = (
             "--hidden 256", "--epochs 2"),
     Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 20"),
     Section("wavenet", "WaveNet: sound, one sample after the other", "log p(next | before, vowel)", "wavenet",
-            "$bits_per_sample bits a sample", "", "--epochs 3"),
+            "$bits_per_sample bits a sample", "", "--blocks 2 --layers 7 --skip 64 --epochs 6 --ema 0.95 --lr 0.01 --temperature 0.8"),
 )
 
 
