@@ -12,9 +12,11 @@ what it shall say, such as a digit and a speaker, or what it shall sound like, f
 
 bits_per_sample is the mean of -log2 p of the samples of all test takes that have a full receptive field, 8 mu-law bits each; unigram_bits
 and linear_bits are those of how often a class occurs and of a linear predictor of order 16. recognised is how many percent of the sounds
-that were made a network of ours takes for what they shall be, recognised_real how many of the test takes. Expected of the first line:
-bits_per_sample=4.46 (unigram_bits=7.59, linear_bits=6.51), recognised=67, in four minutes. In the folder of --out: weights and learning
-curves, samples/ with sounds, and pictures of their waveforms and spectrograms beside real ones.
+that were made a network of ours takes for what they shall be, recognised_real how many of the test takes. Where nothing says what they
+shall be, note_overlap is what the notes in them have in common with those of the training takes, 1 if they are as frequent, and
+note_overlap_real the same of test takes. Expected of the first line: bits_per_sample=4.46 (unigram_bits=7.59, linear_bits=6.51),
+recognised=67, in four minutes. In the folder of --out: weights and learning curves, samples/ with sounds, and pictures of their waveforms
+and spectrograms beside real ones.
 """
 
 import itertools
@@ -229,12 +231,12 @@ def write_more(args):
     if args.seed_audio and len(seed) < model.receptive_field:
         raise data.DataError(f"{args.seed_audio}: lasts {len(seed):,} samples at {rate:,} a second, fewer than the "
                              f"{model.receptive_field:,} that the network hears at once; give a longer recording")
-    labels, frames = choose(args, about["classes"]), None
     if (args.like is None) != (about["frames"] is None):
         raise data.DataError(f"{path}: a model that follows {about['frames'] or 'no'} frames; {'leave out' if args.like else 'give'} "
                              "--like")
     if args.top_k and model.options["mixtures"]:
         raise data.DataError(f"{path}: a model of logistics, which has no classes; leave out --top-k")
+    labels, frames = choose(args, about["classes"]), None
     if args.like:
         like = as_int16(read_wav(args.like, rate)[0])
         steps = min(steps, len(like))
