@@ -5,7 +5,7 @@ what it shall say, such as a digit and a speaker, or what it shall sound like, f
 
     python examples/wavenet.py                                              five vowels, made by a small synthesiser of our own
     python examples/wavenet.py --data melodies                              a plucked string that plays tunes, likewise
-    python examples/wavenet.py --data fsdd --epochs 25                      spoken digits by three speakers
+    python examples/wavenet.py --data fsdd --layers 10 --epochs 25          spoken digits by three speakers
     python examples/wavenet.py --data 'wav:FOLDER?rate=8000'                recordings of yours, in subfolders if there are classes
     python examples/wavenet.py --sample 3 --from out/wavenet --label a      three seconds more, written while they are made
     python examples/wavenet.py --sample 3 --from out/wavenet --seed-audio FILE.wav          that go on from the end of a recording
@@ -15,8 +15,8 @@ and linear_bits are those of how often a class occurs and of a linear predictor 
 that were made a network of ours takes for what they shall be, recognised_real how many of the test takes. Where nothing says what they
 shall be, note_overlap is what the notes in them have in common with those of the training takes, 1 if they are as frequent, and
 note_overlap_real the same of test takes. Expected of the first line: bits_per_sample=4.46 (unigram_bits=7.59, linear_bits=6.51),
-recognised=67, in four minutes. In the folder of --out: weights and learning curves, samples/ with sounds, and pictures of their waveforms
-and spectrograms beside real ones.
+recognised=67, in four minutes; of fsdd 4.14 (7.37, 6.36) and 58, in 75 minutes of most of a core. In the folder of --out: weights and
+learning curves, samples/ with sounds, and pictures of their waveforms and spectrograms beside real ones.
 """
 
 import itertools
