@@ -80,7 +80,7 @@ def _figure(entries, metric):
     values = [e["value"] for e in entries if e["metric"] == metric]
     unit = next(e["unit"] for e in entries if e["metric"] == metric)
     spread = f" ({min(values):.4g} to {max(values):.4g})" if len(values) > 1 else ""
-    return f"{metric.replace('_', ' ')} **{sum(values) / len(values):.4g}** {'' if unit == metric else unit}".rstrip() + spread
+    return f"{metric.replace('_', ' ')} **{sum(values) / len(values):.4g}** {'' if unit in metric else unit}".rstrip() + spread
 
 
 def _short(command):

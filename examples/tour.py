@@ -5,8 +5,8 @@
     python examples/tour.py --again                 train anew what is there already
 
 Each section is a program of this folder, run with the command that its section shows, several at a time on a core each. The data are made
-or come with the library. A tour that was interrupted goes on where it was. The page is one file without any other, and works offline; what
-can be moved on it runs in plain JavaScript (examples/tour/page.js) on the weights that were just trained.
+or come with the library. A tour that was interrupted goes on where it was; another seed or device trains anew. The page is one file without
+any other, and works offline; what can be moved on it runs in plain JavaScript (examples/tour/page.js) on the weights that were trained.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ import scratchnn as snn
 from kernels import config
 from scratchnn import checkpoint, data
 from scratchnn.data.files import writing
-from scratchnn.metrics.record import commit, machine
 from scratchnn.models.classifier import evaluating, load_classifier, predict
 from scratchnn.models.language import load_language_model
 from scratchnn.models.rbm import RBM
@@ -68,23 +67,19 @@ class Section:
     about: str = ""
     length: str = ""
 
-    @property
-    def system(self):
-        return self.title.split(":")[0]
-
 
 SECTIONS = (
-    Section("two_ways", "The same data, seen in two ways", "log p(y | x) beside log p(x | y)", "two_ways",
+    Section("two_ways", "The same data, seen in two ways", "log p(y | x) beside a bound of log p(x | y)", "two_ways",
             "$told_error % wrong beside $drawn_error %", "--data moons"),
-    Section("two_ways_digits", "Two ways, digits: what is not a digit?", "log p(y | x) beside log p(x | y)", "two_ways",
+    Section("two_ways_digits", "Two ways, digits: what is not a digit?", "log p(y | x) beside a bound of log p(x | y)", "two_ways",
             "$told_error % wrong beside $drawn_error %", "--data digits", "--epochs 100"),
     Section("classify", "Feed-forward network: which digit is it?", "log p(y | x)", "classify", "$test_error % wrong"),
     Section("dream", "Deep Dream: a classifier, turned around", "a layer's answer to it", "dream", "$times_noise times noise"),
     Section("rbm", "Restricted Boltzmann machine: units that pull at each other", "log p(x)", "rbm", "$log_p nats"),
-    Section("vae", "Variational autoencoder: what may stand behind it?", "a bound of log p(x)", "vae", "$nll nats needed", "--latent 2"),
-    Section("gan", "Generative adversarial network: a game of two", "a classifier's mistakes", "gan", "told from real: AUC $auc", "",
+    Section("vae", "Variational autoencoder: what may stand behind it?", "a bound of log p(x)", "vae", "-$nll nats", "--latent 2"),
+    Section("gan", "Generative adversarial network: a game of two", "the discriminator's mistakes", "gan", "told from real: AUC $auc", "",
             "--steps 3000"),
-    Section("vae_gan", "VAE-GAN: judged by what a classifier sees", "both of these", "vae_gan", "told from real: AUC $auc",
+    Section("vae_gan", "VAE-GAN: judged by what a classifier sees", "the bound, and the game", "vae_gan", "told from real: AUC $auc",
             "", "--epochs 80"),
     Section("text", "LSTM, text: one character after the other", "log p(next | before)", "text", "$nats nats a character",
             "--hidden 256", "--epochs 2"),
@@ -107,13 +102,19 @@ def parse():
 
 
 def main():
-    args = parse()
+    args, begun = parse(), time.perf_counter()
     chosen = [section for section in SECTIONS if not args.only or section.name in args.only]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    tour = Tour(args, chosen)
-    failed = tour.run()
-    page = write_page(args, tour.seconds())
-    print(f"result: sections={len(chosen) - len(failed)} seconds={tour.seconds():.1f} file={page}")
+    for name in ("SIGTERM", "SIGHUP"):                                         # like Ctrl-C
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        failed = Tour(args, chosen).run()
+    except KeyboardInterrupt:
+        print("the same command goes on from here", file=sys.stderr)
+        raise
+    page = write_page(args, failed)
+    print(f"result: sections={len(chosen) - len(failed)} seconds={time.perf_counter() - begun:.1f} file={page}")
     if failed:
         raise SystemExit(1)
 
@@ -121,27 +122,23 @@ def main():
 # ---- training -------------------------------------------------------------------------------------------------------------
 
 class Tour:
-    """Runs the programs of sections, several at a time."""
+    """Runs the programs of sections, several at a time. What it knows of each is in tour.json in the section's folder."""
 
     def __init__(self, args, sections):
         self.args, self.sections = args, sections
         self.lanes = min(PROGRAMS, config.NUM_THREADS)
-        self.environment = {**os.environ, "SCRATCHNN_NUM_THREADS": str(config.NUM_THREADS // self.lanes)}
-        self.clock, self.begun = args.out / "seconds.txt", time.perf_counter()
-        self.earlier = float(self.clock.read_text()) if self.clock.exists() and not args.again else 0.0
-
-    def seconds(self):
-        """What the tour took so far, over all continuations."""
-        return self.earlier + time.perf_counter() - self.begun
+        self.environment = {**os.environ, "SCRATCHNN_NUM_THREADS": str(config.NUM_THREADS // self.lanes), "PYTHONUTF8": "1"}
 
     def run(self):
-        """Train what is not there yet; the names of sections that failed."""
-        waiting = [section for section in self.sections[::-1] if self.args.again or not finished(self.args, section)]     # long ones first
+        """Train what is not there yet; {name: what it said} of those that failed."""
+        for section in self.sections:
+            self.clear(section)
+        waiting = [section for section in self.sections[::-1] if not finished(self.args, section)]         # long ones first
         for section in self.sections:
             if section not in waiting:
                 print(f"{section.name}: is there already (--again trains it anew)")
-        running, failed = {}, []
-        with tqdm(total=len(waiting), unit=" systems", disable=None) as bar:
+        running, failed = {}, {}
+        with tqdm(total=len(waiting), unit=" programs", disable=None) as bar:
             try:
                 while waiting or running:
                     while waiting and len(running) < self.lanes:
@@ -152,53 +149,80 @@ class Tour:
                     for section, process in list(running.items()):
                         if process.poll() is not None:
                             del running[section]
+                            said = self.ended(section, process.returncode)
+                            failed |= {section.name: said} if process.returncode else {}
                             bar.update()
-                            bar.write(self.ended(section, process.returncode))
-                            failed += [section.name] * bool(process.returncode)
+                            bar.write(f"{section.name}: {said}")
             finally:
                 for process in running.values():                               # after Ctrl-C: they save themselves, and go on another time
                     process.terminate()
                 for process in running.values():
                     process.wait()
-                self.clock.write_text(f"{self.seconds():.1f}")
         return failed
 
+    def clear(self, section):
+        """Remove what a run with other options left, or with --again any run. Raises DataError if a folder is not of a tour."""
+        folder = self.args.out / section.name
+        if folder.exists() and any(folder.iterdir()):
+            if not (folder / "tour.json").exists():
+                raise data.DataError(f"{folder}: is there, but not of a tour; choose another folder with --out")
+            if self.args.again or known(folder).get("options") != options(self.args, section):
+                shutil.rmtree(folder)
+
     def begin(self, section):
-        folder, line = self.args.out / section.name, command(self.args, section)
-        known = folder / "command.txt"
-        if self.args.again or not known.exists() or known.read_text() != shlex.join(line):
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        known.write_text(shlex.join(line))
-        more = ["--resume"] if (folder / "checkpoint.safetensors").exists() else []
-        with open(folder / "said.txt", "w", encoding="utf-8") as said:
-            return subprocess.Popen([sys.executable, HERE.parent / line[1], *line[2:], *more], stdout=said, stderr=subprocess.STDOUT,
-                                    stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True)      # Ctrl-C is for us alone
+        folder = self.args.out / section.name
+        folder.mkdir(exist_ok=True)
+        self.note(section, done=False)
+        (folder / "result.json").unlink(missing_ok=True)
+        line = [*command(self.args, section), *(["--resume"] if any(folder.rglob("checkpoint.safetensors")) else [])]
+        with open(folder / "said.txt", "w", encoding="utf-8") as said:         # in a session of its own: Ctrl-C is for the tour
+            return subprocess.Popen([sys.executable, HERE.parent / line[1], *line[2:]], stdout=said, stderr=subprocess.STDOUT,
+                                    stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True)
 
     def ended(self, section, code):
-        lines = [line for line in (self.args.out / section.name / "said.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
-        last = lines[-1] if lines else ""
-        return f"{section.name}: {'failed: ' * bool(code)}{last.removeprefix('result: ')}"
+        """The last line that a program said; of one that failed, with where the others are."""
+        path = self.args.out / section.name / "said.txt"
+        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()] or [""]
+        if code:
+            return f"failed with exit code {code}, see {path}: {lines[-1]}"
+        self.note(section, done=True)
+        return lines[-1].removeprefix("result: ")
+
+    def note(self, section, done):
+        with writing(self.args.out / section.name / "tour.json", "w", encoding="utf-8") as file:
+            json.dump({"options": options(self.args, section), "done": done}, file)
+
+
+def options(args, section):
+    """What a section's program is told, but for where to write."""
+    return [*shlex.split(f"{section.about} {'--smoke' if args.smoke else section.length}"), "--seed", str(args.seed), "--device",
+            str(args.device)]
 
 
 def command(args, section):
     """The command line of a section's program."""
     folder = args.out / section.name
-    length = "--smoke" if args.smoke else section.length
-    return ["python", f"examples/{section.program}.py", *shlex.split(f"{section.about} {length}"), "--seed", str(args.seed),
-            "--device", str(args.device), "--out", str(folder), "--record", str(folder / "result.json")]
+    return ["python", f"examples/{section.program}.py", *options(args, section), "--out", str(folder),
+            "--record", str(folder / "result.json")]
+
+
+def known(folder):
+    """What a tour noted of a section's folder; {} if it was stopped while it did."""
+    try:
+        return json.loads((folder / "tour.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def finished(args, section):
     """Whether the section's program has run to its end with these options."""
-    folder = args.out / section.name
-    return (folder / "result.json").exists() and (folder / "command.txt").read_text() == shlex.join(command(args, section))
+    return known(args.out / section.name) == {"options": options(args, section), "done": True}
 
 
 def steps(folder):
     """How far a running program is, as its log says."""
     try:
-        lines = (folder / "log.jsonl").read_text().splitlines()
+        lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         return f"{json.loads(lines[-1])['step']:,} steps"
     except (OSError, ValueError, IndexError):
         return ""
@@ -206,35 +230,43 @@ def steps(folder):
 
 # ---- the page -------------------------------------------------------------------------------------------------------------
 
-def write_page(args, seconds):
+def write_page(args, failed):
     """index.html of all sections that have a result; its path."""
-    found = {section: results(args.out / section.name) for section in SECTIONS if finished(args, section)}
-    texts, rows, models = [], [], {}
-    for section, values in found.items():
-        folder = args.out / section.name
-        values |= EXTRAS[section.name](folder) if section.name in EXTRAS else {}
-        models |= MODELS[section.name](folder) if section.name in MODELS else {}
-        values["facts"] = facts(args, section, values)
-        text = Template((PAGE / "sections" / f"{section.name}.html").read_text(encoding="utf-8")).substitute(values)
-        texts.append(f'<section id="{section.name}">\n<h2>{html.escape(section.title)}</h2>\n{inlined(text, folder)}</section>')
-        rows.append(f'<tr><td><a href="#{section.name}">{html.escape(section.system)}</a></td><td>{html.escape(section.asks)}</td>'
-                    f'<td>{html.escape(Template(section.shown).substitute(values))}</td><td>{values["seconds"]} s</td></tr>')
+    texts, rows, models, entries = [], [], {}, []
+    for section in SECTIONS:
+        title, cells = html.escape(section.title.split(":")[0]), [html.escape(section.asks)]
+        if finished(args, section):
+            folder = args.out / section.name
+            entries.append(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+            values = readable(entries[-1]) | (EXTRAS[section.name](folder) if section.name in EXTRAS else {})
+            models |= MODELS[section.name](folder) if section.name in MODELS else {}
+            values["facts"] = facts(args, section, values)
+            text = Template((PAGE / "sections" / f"{section.name}.html").read_text(encoding="utf-8")).substitute(values)
+            texts.append(f'<section id="{section.name}">\n<h2>{html.escape(section.title)}</h2>\n{inlined(text, folder)}</section>')
+            title = f'<a href="#{section.name}">{title}</a>'
+            cells += [html.escape(Template(section.shown).substitute(values)), f"{values['seconds']} s"]
+        elif section.name in failed:
+            cells += [f'<span class="failed">{html.escape(failed[section.name])}</span>', ""]
+        else:
+            continue
+        rows.append(f"<tr><td>{title}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    seconds = sum(each[-1]["seconds"] for each in entries)
+    machines, commits = (", ".join(dict.fromkeys(entry[key] for each in entries for entry in each)) for key in ("machine", "commit"))
     page = Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
         style=(PAGE / "page.css").read_text(encoding="utf-8"), script=(PAGE / "page.js").read_text(encoding="utf-8"),
         sections="\n".join(texts), rows="\n".join(rows), models="\n".join(packed(name, model) for name, model in models.items()),
-        count=len(found), minutes=f"{seconds / 60:.1f} minutes", seed=args.seed, machine=html.escape(machine()),
-        command=html.escape(shlex.join(["python", *sys.argv])), when=f"{datetime.date.today()}, commit {commit()}")
+        count=len(entries), minutes=f"{seconds / 60:.1f} minutes", seed=args.seed, machine=html.escape(machines),
+        command=html.escape(shlex.join(["python", *sys.argv])), when=f"{datetime.date.today()}, commit {commits}")
     path = args.out / "index.html"
     with writing(path, "w", encoding="utf-8") as file:
         file.write(page)
     return path
 
 
-def results(folder):
+def readable(entries):
     """The metrics of a section's program by name, and its seconds, as they are to be read."""
-    entries = json.loads((folder / "result.json").read_text())
-    found = {entry["metric"]: f"{entry['value']:.3g}" for entry in entries} | {"seconds": f"{entries[-1]['seconds']:.0f}"}
-    return defaultdict(lambda: "(not measured)", found)                         # a smoke run leaves some out
+    found = {entry["metric"]: f"{entry['value']:.3g}" if entry["unit"] != "share" else f"{entry['value']:.4f}" for entry in entries}
+    return defaultdict(lambda: "(not measured)", found | {"seconds": f"{entries[-1]['seconds']:.0f}"})       # a smoke run leaves some out
 
 
 def facts(args, section, values):
@@ -286,7 +318,7 @@ def plane_models(folder):
     rows = np.concatenate([model.likelihood.encode(points[:CHECKED // 2]), 2 * snn.randn(CHECKED // 2, 2, generator=Generator(1)).array])
     joint = np.stack([log_likelihood(model, rows, y, noise) for y in range(len(log_shares))], 1) + log_shares
     evidence = np.logaddexp.reduce(joint, 1, keepdims=True)
-    usual = float(np.median(places["evidence"][places["evidence"] > np.quantile(places["evidence"], 0.9)]))
+    usual = float(np.median(evidence[:CHECKED // 2]))
     density = np.exp((places["evidence"][..., 0] - places["evidence"].max()) / 2)
     maps = {"told": places["told"][..., 0], "drawn": places["drawn"][..., 0], "density": density}
     about = {"classes": list(drawer.classes), "shares": list(drawer.classes.values()), "noise": noise.tolist(), "points": points.tolist(),
@@ -340,7 +372,8 @@ MODELS = {"two_ways": plane_models, "classify": digit_models, "rbm": chain_model
 def spoken(folder):
     """A sound of each class."""
     files = sorted((folder / "samples").glob("*.wav"))
-    return {"sounds": "\n".join(f'<label>{html.escape(file.stem)} <audio controls preload="none" src="samples/{file.name}"></audio></label>'
+    return {"sounds": "\n".join(f'<div>{html.escape(file.stem)}<audio controls preload="none" aria-label="{html.escape(file.stem)}" '
+                                f'src="samples/{file.name}"></audio></div>'
                                 for file in files)}
 
 

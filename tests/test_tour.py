@@ -1,6 +1,7 @@
 """The tour: sections that run, a page of what they left, and its parts in a real browser."""
 
 import argparse
+import dataclasses
 import html
 import importlib.util
 import json
@@ -51,10 +52,11 @@ def ended(process, code=0):
 
 def test_a_stopped_tour_goes_on_and_writes_a_page_of_its_own(tmp_path):
     first = start(tmp_path, "--only", "classify", "two_ways_digits")
-    while not (tmp_path / "classify" / "result.json").exists() and first.poll() is None:
+    note = tmp_path / "classify" / "tour.json"
+    while first.poll() is None and not (note.exists() and "true" in note.read_text()):
         time.sleep(0.02)
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=300)
+    assert "goes on from here" in first.communicate(timeout=300)[1] or first.returncode == 0
     before = (tmp_path / "classify" / "result.json").read_bytes()
     said = ended(start(tmp_path, "--only", "classify", "two_ways_digits"))
     assert "classify: is there already" in said and "result: sections=2" in said
@@ -67,9 +69,26 @@ def test_a_stopped_tour_goes_on_and_writes_a_page_of_its_own(tmp_path):
     assert f"it takes {error:.3g}&nbsp;%" in page
 
 
-def test_a_section_that_fails_is_told_of(tour, tmp_path, capsys):
+def test_a_section_that_fails_is_told_of(tour, tmp_path):
     args = argparse.Namespace(out=tmp_path, smoke=True, seed=0, device="cpu", again=False)
-    assert tour.Tour(args, [tour.Section("none", "", "", "no_such_program", "")]).run() == ["none"]
+    section = dataclasses.replace(tour.SECTIONS[0], program="no_such_program")
+    failed = tour.Tour(args, [section]).run()
+    assert "failed with exit code 2" in failed["two_ways"] and "said.txt" in failed["two_ways"]
+    assert '<span class="failed">failed' in tour.write_page(args, failed).read_text(encoding="utf-8")
+
+
+def test_folders_of_others_are_left_alone_and_half_written_ones_are_made_anew(tour, tmp_path):
+    args = argparse.Namespace(out=tmp_path, smoke=True, seed=0, device="cpu", again=False)
+    section, folder = tour.SECTIONS[0], tmp_path / "two_ways"
+    folder.mkdir()
+    (folder / "song.mp3").write_text("mine")
+    with pytest.raises(data.DataError, match="not of a tour"):
+        tour.Tour(args, [section]).run()
+    assert (folder / "song.mp3").exists()
+    (folder / "tour.json").write_text('{"opt')
+    assert not tour.finished(args, section)
+    tour.Tour(args, [section]).clear(section)
+    assert not folder.exists()
 
 
 def test_texts_name_what_is_there(tour):
@@ -96,6 +115,17 @@ is("digit", "field").focus();
 for (let i = 0; i < 8; i++) press(is("digit", "field"), "ArrowUp");
 press(is("digit", "field"), " ");
 for (let i = 0; i < 16; i++) press(is("digit", "field"), "ArrowDown");
+press(is("digit", "field"), " ");
+done.said = text("digit", "said");
+is("digit", "example").click(); press(is("digit", "field"), "ArrowUp");
+for (const type of ["pointermove", "pointerdown", "pointermove", "pointerup"])
+  is("digit", "field").dispatchEvent(new PointerEvent(type, {pointerId: 7, isPrimary: true, clientX: 90, clientY: 90}));
+is("digit", "clear").click();
+done.nothing = text("digit", "said");
+is("digit", "field").focus();
+for (let i = 0; i < 8; i++) press(is("digit", "field"), "ArrowUp");
+press(is("digit", "field"), " ");
+for (let i = 0; i < 16; i++) press(is("digit", "field"), "ArrowDown");
 done.pixels = Array.from(is("digit", "seen").getContext("2d").getImageData(0, 0, 8, 8).data).filter((_, i) => i % 4 === 0);
 done.answers = part("digit").querySelectorAll(".bar").length;
 is("latent", "z1").value = 1; is("latent", "z1").dispatchEvent(new Event("input"));
@@ -106,7 +136,9 @@ done.steps = text("chain", "steps");
 const before = text("plane", "evidence");
 for (let i = 0; i < 80; i++) press(is("plane", "told"), "ArrowLeft");
 done.plane = [before, text("plane", "evidence"), text("plane", "told-says"), text("plane", "drawn-says")];
+is("write", "prime").value = "The \u00e9";
 is("write", "write").click();
+done.unknown = text("write", "unknown");
 done.differences = Array.from(document.querySelectorAll(".part"), root => +root.dataset.difference);
 setTimeout(() => {
   done.written = text("write", "text");
@@ -153,4 +185,5 @@ def test_the_page_computes_what_python_does(tour, tmp_path):
     assert np.reshape(done["pixels"], (8, 8))[1:7, 3:5].max() < 200              # ink in the middle alone
     assert done["z"] == "z = (1.00, -1.40)" and (done["began"], done["steps"]) == ("50 steps", "2 steps")
     assert done["plane"][0] != done["plane"][1]
+    assert done["said"].endswith("% sure") and done["nothing"] == "" and "It never met \u00e9" in done["unknown"]
     assert len(done["written"]) > 4

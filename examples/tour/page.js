@@ -158,17 +158,27 @@ function ink(context, values, side, left = 0, top = 0, size = 1) {
   }
 }
 
-// Call move(x, y) with the place of a pointer that is held down on a canvas, in its pixels, and with one of the arrow keys pressed, in steps.
-function handle(canvas, {down = () => {}, move, key = () => {}}) {
+// Call down(x, y), move(x, y) and up() with the place of a pointer that is held down on a canvas, in its pixels, and key([dx, dy]) for arrow
+// keys; if there is a space(), that for the space bar.
+function handle(canvas, {down, move, up = () => {}, key, space}) {
   const place = event => {
     const box = canvas.getBoundingClientRect();
     return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
   };
-  canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); down(...place(event)); });
-  canvas.addEventListener("pointermove", event => { if (event.buttons) move(...place(event)); });
+  let held = null;
+  canvas.addEventListener("pointerdown", event => {
+    if (event.button || !event.isPrimary) return;
+    held = event.pointerId;
+    if (event.isTrusted) canvas.setPointerCapture(held);
+    down(...place(event));
+  });
+  canvas.addEventListener("pointermove", event => { if (event.pointerId === held) move(...place(event)); });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, event => { if (event.pointerId === held) { held = null; up(); } });
   canvas.addEventListener("keydown", event => {
     const step = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key];
-    if (step || event.key === " ") { event.preventDefault(); key(step); }
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (step) { event.preventDefault(); key(step); }
+    if (event.key === " " && space) { event.preventDefault(); space(); }
   });
 }
 
@@ -178,7 +188,7 @@ const PARTS = {};
 PARTS.digit = root => {
   const model = models.digit, field = $(root, "field"), context = field.getContext("2d"), seen = $(root, "seen").getContext("2d");
   const small = document.createElement("canvas"), SIDE = 8, CELL = 32;
-  let strokes = [], pen = [field.width / 2, field.height / 2], writes = false, example = 0;
+  let strokes = [], pen = [field.width / 2, field.height / 2], writes = false, example = 0, shown = null;
   small.width = small.height = SIDE * CELL;
 
   function line(target, points, width, place) {
@@ -204,36 +214,33 @@ PARTS.digit = root => {
     return found;
   }
 
-  function answer(x) {
-    ink(seen, x, SIDE, 0, 0, 1);
-    bars($(root, "answer"), model.classes, classify(model, x));
-  }
-
+  // A test digit, or else the strokes, and what the network says of them; nothing of an empty field.
   function paint() {
+    const x = shown || picture(), p = classify(model, x), best = p.indexOf(Math.max(...p)), empty = !shown && !strokes.length;
     context.clearRect(0, 0, field.width, field.height);
+    if (shown) ink(context, shown, SIDE, 0, 0, field.width / SIDE);
     strokes.forEach(points => line(context, points, 22, p => p));
     if (document.activeElement === field) { context.fillStyle = writes ? "#c8442f" : "#8a93a3"; context.fillRect(pen[0] - 4, pen[1] - 4, 8, 8); }
-    answer(picture());
+    ink(seen, x, SIDE);
+    bars($(root, "answer"), model.classes, empty ? p.map(() => 0) : p);
+    if (!writes) $(root, "said").textContent = empty ? "" : `${model.classes[best]}, ${(100 * p[best]).toFixed(1)} % sure`;
   }
 
   const go = (x, y) => { pen = [x, y]; strokes.at(-1).push(pen); paint(); };
+  const begin = () => { shown = null; writes = true; strokes.push([]); };
   handle(field, {
-    down: (x, y) => { strokes.push([]); go(x, y); },
+    down: (x, y) => { begin(); go(x, y); },
     move: go,
+    up: () => { writes = false; paint(); },
+    space: () => { if (writes) { writes = false; paint(); } else { begin(); go(...pen); } },
     key: step => {
-      if (!step) { writes = !writes; if (writes) strokes.push([[...pen]]); }
-      else { pen = pen.map((v, i) => Math.min(field.width - 8, Math.max(8, v + 12 * step[i]))); if (writes) strokes.at(-1).push([...pen]); }
-      paint();
+      const place = pen.map((v, i) => Math.min(field.width - 8, Math.max(8, v + 12 * step[i])));
+      if (writes) go(...place); else { pen = place; paint(); }
     }});
   for (const event of ["focus", "blur"]) field.addEventListener(event, paint);
-  $(root, "clear").onclick = () => { strokes = []; writes = false; paint(); };
-  $(root, "example").onclick = () => {
-    const x = model.check.inputs[example++ % model.check.inputs.length];
-    strokes = [];
-    context.clearRect(0, 0, field.width, field.height);
-    ink(context, x, SIDE, 0, 0, field.width / SIDE);
-    answer(x);
-  };
+  const anew = x => { strokes = []; writes = false; shown = x; paint(); };
+  $(root, "clear").onclick = () => anew(null);
+  $(root, "example").onclick = () => anew(model.check.inputs[example++ % model.check.inputs.length]);
   $(root, "example").click();
 };
 
@@ -245,7 +252,7 @@ PARTS.latent = root => {
   background.width = background.height = map.width;
   for (let row = 0; row < COUNT; row++) for (let column = 0; column < COUNT; column++) {
     const z = [column, COUNT - 1 - row].map(i => END * (2 * (i + .5) / COUNT - 1));
-    ink(background.getContext("2d"), decode(model, z).map(sigmoid), SIDE, column * size, row * size, size / SIDE);
+    ink(background.getContext("2d"), decode(model, z).map(sigmoid), SIDE, column * size + 1, row * size + 1, (size - 2) / SIDE);
   }
 
   function paint() {
@@ -260,7 +267,7 @@ PARTS.latent = root => {
 
   const go = (x, y) => { [x, map.height - y].forEach((v, i) => { sliders[i].value = END * (2 * v / map.width - 1); }); paint(); };
   handle(map, {down: go, move: go, key: step => {
-    if (step) { sliders[0].value = +sliders[0].value + step[0] / 10; sliders[1].value = +sliders[1].value - step[1] / 10; paint(); }
+    sliders[0].value = +sliders[0].value + step[0] / 10; sliders[1].value = +sliders[1].value - step[1] / 10; paint();
   }});
   sliders.forEach(slider => slider.addEventListener("input", paint));
   paint();
@@ -296,7 +303,6 @@ PARTS.chain = root => {
     clearInterval(timer);
     timer = on ? setInterval(step, 60) : 0;
     $(root, "run").textContent = on ? "Stop" : "Run";
-    $(root, "run").setAttribute("aria-pressed", on);
   };
   const noise = () => Float64Array.from({length: SIDE * SIDE}, () => +(Math.random() < .5));
   $(root, "run").onclick = () => running(!timer);
@@ -316,9 +322,11 @@ PARTS.write = root => {
   temperature.addEventListener("input", () => { $(root, "degree").textContent = (+temperature.value).toFixed(2); });
   $(root, "write").onclick = () => {
     if (timer) return stop();
-    const prime = [...$(root, "prime").value].filter(c => ids.has(c)), state = silent(model);
+    const given = [...$(root, "prime").value], prime = given.filter(c => ids.has(c)), state = silent(model);
+    const unknown = given.filter(c => !ids.has(c)), first = ids.has("\n") ? "\n" : model.tokens[0];
     let logits, left = LONGEST;
-    for (const c of prime.length ? prime : ["\n"]) logits = read(model, ids.get(c), state);
+    $(root, "unknown").textContent = unknown.length ? `It never met ${unknown.join(" ")} and leaves that out.` : "";
+    for (const c of prime.length ? prime : [first]) logits = read(model, ids.get(c), state);
     text.textContent = prime.join("");
     $(root, "write").textContent = "Stop";
     timer = setInterval(() => {
@@ -327,6 +335,7 @@ PARTS.write = root => {
         text.textContent += model.tokens[token];
         logits = read(model, token, state);
       }
+      text.scrollTop = text.scrollHeight;
       if ((left -= 4) <= 0) stop();
     }, 30);
   };
@@ -363,7 +372,7 @@ PARTS.plane = root => {
     const sure = p => { const i = p.indexOf(Math.max(...p)); return `${told.classes[i]}, ${(100 * p[i]).toFixed(p[i] > .999 ? 2 : 1)} % sure`; };
     $(root, "told-says").textContent = sure(p);
     $(root, "drawn-says").textContent = sure(posterior);
-    $(root, "evidence").textContent = evidence.toFixed(1) + (less > 3 ? `: e^${less.toFixed(0)} times less likely than usual points` : ": as usual");
+    $(root, "evidence").textContent = evidence.toFixed(1) + (less > 3 ? `: e^${less.toFixed(0)} times less than usual test points have` : ": as test points have");
   }
 
   const go = canvas => (x, y) => { [x / canvas.width, 1 - y / canvas.height].forEach((v, i) => { sliders[i].value = low[i] + v * (high[i] - low[i]); }); paint(); };
@@ -373,8 +382,10 @@ PARTS.plane = root => {
     slider.addEventListener("input", paint);
   });
   canvases.forEach(canvas => handle(canvas, {down: go(canvas), move: go(canvas), key: step => {
-    if (step) { sliders.forEach((slider, i) => { slider.value = +slider.value + (i ? -2 : 2) * step[i] * slider.step; }); paint(); }
+    sliders.forEach((slider, i) => { slider.value = +slider.value + (i ? -2 : 2) * step[i] * slider.step; });
+    paint();
   }}));
+  ["first", "second"].forEach((what, i) => { $(root, what).textContent = told.classes[i]; });
   paint();
 };
 
@@ -382,6 +393,7 @@ for (const root of document.querySelectorAll(".part")) {
   PARTS[root.dataset.part](root);
   const far = Math.max(...root.dataset.models.split(" ").map(difference));
   root.dataset.difference = far;
-  $(root, "agrees").textContent = `This page and Python compute the same: on ${models[root.dataset.models.split(" ")[0]].check.inputs.length} ` +
-    `inputs they are at most ${far.toExponential(0)} apart.`;
+  $(root, "agrees").classList.toggle("failed", !(far < 1e-4));
+  $(root, "agrees").textContent = `This page and Python ${far < 1e-4 ? "compute the same" : "differ"}: on ` +
+    `${models[root.dataset.models.split(" ")[0]].check.inputs.length} inputs they are at most ${far.toExponential(0)} apart.`;
 }
