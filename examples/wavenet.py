@@ -15,8 +15,9 @@ and linear_bits are those of how often a class occurs and of a linear predictor 
 that were made a network of ours takes for what they shall be, recognised_real how many of the test takes. Where nothing says what they
 shall be, note_overlap is what the notes in them have in common with those of the training takes, 1 if they are as frequent, and
 note_overlap_real the same of test takes. Expected of the first line: bits_per_sample=4.46 (unigram_bits=7.59, linear_bits=6.51),
-recognised=67, in four minutes; of fsdd 4.14 (7.37, 6.36) and 58, in 75 minutes of most of a core. In the folder of --out: weights and
-learning curves, samples/ with sounds, and pictures of their waveforms and spectrograms beside real ones.
+recognised=67, in four minutes; of fsdd 4.14 (7.37, 6.36) and 58, in 75 minutes of most of a core; of melodies with --layers 10 --epochs 12
+1.30 (7.35, 4.51) and note_overlap=0.55 (note_overlap_real=0.78), in 13. In the folder of --out: weights and learning curves, samples/
+with sounds, and pictures of their waveforms and spectrograms beside real ones.
 """
 
 import itertools
