@@ -78,14 +78,14 @@ SECTIONS = (
     Section("rbm", "Restricted Boltzmann machine: units that pull at each other", "log p(x)", "rbm", "$log_p nats"),
     Section("vae", "Variational autoencoder: what may stand behind it?", "a bound of log p(x)", "vae", "-$nll nats", "--latent 2"),
     Section("gan", "Generative adversarial network: a game of two", "the discriminator's mistakes", "gan", "told from real: AUC $auc", "",
-            "--steps 3000"),
+            "--steps 2000"),
     Section("vae_gan", "VAE-GAN: judged by what a classifier sees", "the bound, and the game", "vae_gan", "told from real: AUC $auc",
-            "", "--epochs 80"),
+            "", "--epochs 45"),
     Section("text", "LSTM, text: one character after the other", "log p(next | before)", "text", "$nats nats a character",
             "--hidden 256", "--epochs 2"),
-    Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 20"),
+    Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 13"),
     Section("wavenet", "WaveNet: sound, one sample after the other", "log p(next | before, vowel)", "wavenet",
-            "$bits_per_sample bits a sample", "", "--blocks 2 --layers 7 --skip 64 --epochs 6 --ema 0.95 --lr 0.01 --temperature 0.8"),
+            "$bits_per_sample bits a sample", "", "--blocks 2 --layers 7 --skip 64 --epochs 4 --ema 0.95 --lr 0.01 --temperature 0.8"),
 )
 
 
