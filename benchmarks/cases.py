@@ -7,7 +7,7 @@ only its own library, so that it can be timed in a process of its own.
 from functools import partial
 
 import numpy as np
-from systems import SYSTEMS
+from systems import DILATIONS, SYSTEMS, wavenet_flops, wavenet_generate_100
 
 # (name, batch, inputs, outputs) of the linear and recurrent layers whose speed is promised.
 LAYERS = [("mlp 784-512", 128, 784, 512), ("mlp 512-512", 128, 512, 512), ("mlp 512-10", 128, 512, 10), ("vae 784-500", 100, 784, 500),
@@ -131,6 +131,37 @@ def _adam(side):
         yield f"Adam {n}", optim.Adam([p], 1e-3).step, 0, 28 * n
 
 
+def _wavenet(side, N=4, T=4096, R=32):
+    """The residual layers of a WaveNet by themselves, without skip connections, forward and backward, and 100 samples from a whole one."""
+    m, functional, nn, _ = _library(side)
+    L, rng = len(DILATIONS), np.random.default_rng(0)
+    shapes = (N, T, R), (L, 2 * R, R, 2), (L, 2 * R), (L - 1, R, R), (L - 1, R), (N, T, L * R)
+    h, *weights, g = ((rng.random(shape, np.float32) * 2 - 1) / 8 for shape in shapes)
+    if side == "scratchnn":
+        import kernels
+        forward = partial(kernels.wavenet, h, *weights, DILATIONS)
+        backward = partial(kernels.wavenet_backward, g, *forward(), weights[0], weights[2], DILATIONS)
+    else:
+        leaves = [m.from_numpy(a).requires_grad_() for a in (h.swapaxes(1, 2).copy(), *weights)]
+        forward = partial(_torch_stack, m, functional, *leaves)
+        backward = partial(m.autograd.grad, forward(), leaves, m.from_numpy(g.swapaxes(1, 2).copy()), retain_graph=True)
+    work, size = 2 * N * T * R * R * (5 * L - 1), 4 * N * T * R
+    yield "stack forward", forward, work, size * (1 + 3 * L)
+    yield "stack backward", backward, 2 * work, size * (2 + 4 * L)
+    yield "generate 100", wavenet_generate_100(m, nn, None), wavenet_flops(100), 0
+
+
+def _torch_stack(m, functional, h, weight, bias, residual, residual_bias):
+    """What kernels.wavenet does, in PyTorch's operations: z of all layers (N, L R, T)."""
+    found = []
+    for i, d in enumerate(DILATIONS):
+        a, b = functional.conv1d(functional.pad(h, (d, 0)), weight[i], bias[i], dilation=d).chunk(2, 1)
+        found.append(m.tanh(a) * m.sigmoid(b))
+        if i < len(DILATIONS) - 1:
+            h = h + functional.conv1d(found[-1], residual[i][:, :, None], residual_bias[i])
+    return m.cat(found, 1)
+
+
 def _systems(side):
     m, _, nn, optim = _library(side)
     for name, make, flops in SYSTEMS:
@@ -151,7 +182,7 @@ def _estimator(side):
 
 
 GROUPS = {"matmul": (_matmul, "numpy"), "conv": (_conv, "torch"), "memory": (_memory_bound, "torch"),
-          "reductions": (_reductions, "torch"), "adam": (_adam, "torch"), "systems": (_systems, "torch"),
+          "reductions": (_reductions, "torch"), "adam": (_adam, "torch"), "wavenet": (_wavenet, "torch"), "systems": (_systems, "torch"),
           "estimator": (_estimator, "sklearn")}
 
 

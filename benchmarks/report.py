@@ -1,10 +1,12 @@
-"""Write what was measured into README.md, between its marks, and draw the roofline picture.
+"""Write what was measured into README.md and kernels/README.md, between their marks, and draw the roofline picture.
 
     python benchmarks/report.py
 
-Reads benchmarks/results/: speed-*.json (benchmarks/turns.py --record) and SYSTEM-DATA.json (an example's --record).
+Reads benchmarks/results/: speed-*.json (benchmarks/turns.py --record) and SYSTEM-DATA.json (an example's --record); of the kernels the
+docstrings of the ladders and of kernels/config.py.
 """
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -13,7 +15,28 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-RESULTS, README = HERE / "results", HERE.parent / "README.md"
+RESULTS, README, KERNELS = HERE / "results", HERE.parent / "README.md", HERE.parent / "kernels"
+LADDERS = "matmul", "conv", "rbm", "lstm", "generate", "wavenet"
+
+# System, its file in results/, the metric that papers report, what they say, and where that is nothing, a figure of ours to see beside it.
+HEADLINES = (
+    ("perceptron, MNIST", "mlp-mnist", "test_error", "1.25, with max-norm 1.06 (Srivastava et al. 2014, table 2)"),
+    ("convolutions, MNIST", "conv-mnist", "test_error", "0.8, LeNet-5 with distortions (LeCun et al. 1998)"),
+    ("RBM, MNIST", "rbm-mnist", "log_p", "-86.34 (Salakhutdinov & Murray 2008)"),
+    ("VAE, MNIST", "vae-mnist", "nll", "86.76 (Burda et al. 2016)"),
+    ("GAN, 25 Gaussians", "gan-grid", "modes", "24.8 (Lin et al. 2018, PacGAN4)"),
+    ("GAN, 8 Gaussians", "gan-ring", "modes", "7.8 (Lin et al. 2018, PacGAN4)"),
+    ("VAE-GAN, MNIST", "vaegan-mnist", "feature_distance", "none; a VAE like it {}", "vae-mnist-conv", "feature_distance"),
+    ("LSTM, tiny Shakespeare", "text-shakespeare", "nats", "1.4697, a transformer of 10.7 million weights (nanoGPT)"),
+    ("LSTM, Penn Treebank", "text-ptb", "perplexity", "115 (Zaremba et al. 2014, 2 x 200)"),
+    ("LSTM, JSB chorales", "music-jsb", "nats", "8.45, TCN 8.10 (Bai et al. 2018)"),
+    ("LSTM, Nottingham", "music-nottingham", "nats", "3.29, TCN 3.07 (Bai et al. 2018)"),
+    ("WaveNet, spoken digits", "wavenet-fsdd", "bits_per_sample", "none; a linear predictor {}", "wavenet-fsdd", "linear_bits"),
+)
+ALL = """# Results
+
+All figures of the recorded runs, by `python benchmarks/report.py` from the files beside this one, where each stands with its protocol,
+seed, time and machine."""
 
 
 def speed_table(groups):
@@ -29,8 +52,21 @@ def speed_table(groups):
     return "\n".join([*lines, "", f"`{command}` on {groups[0]['machine']}." if groups else ""])
 
 
+def headline_table(results):
+    """Markdown: what each system reached beside what its paper did."""
+    lines = ["| system | here | published | minutes of training | command |", "|---|---|---|---:|---|"]
+    for system, name, metric, published, *beside in HEADLINES:
+        entries = [entry for entry in results.get(name, []) if entry["metric"] == metric]
+        if entries:
+            minutes = sum(entry["seconds"] for entry in entries) / len(entries) / 60
+            other = [entry["value"] for entry in results[beside[0]] if entry["metric"] == beside[1]] if beside else []
+            published = published.format(*[f"{sum(other) / len(other):.4g}"] if other else [])
+            lines.append(f"| {system} | {_figure(entries, metric)} | {published} | {minutes:.0f} | `{_short(entries[0]['command'])}` |")
+    return "\n".join(lines)
+
+
 def result_table(results):
-    """Markdown: the headline result of every system, the mean and the range where there are several seeds."""
+    """Markdown: all figures of every system, the mean and the range where there are several seeds."""
     lines = ["| result | figures | seeds | command |", "|---|---|---|---|"]
     for name, entries in results.items():
         figures = "<br>".join(_figure(entries, metric) for metric in dict.fromkeys(e["metric"] for e in entries))
@@ -44,7 +80,7 @@ def _figure(entries, metric):
     values = [e["value"] for e in entries if e["metric"] == metric]
     unit = next(e["unit"] for e in entries if e["metric"] == metric)
     spread = f" ({min(values):.4g} to {max(values):.4g})" if len(values) > 1 else ""
-    return f"{metric.replace('_', ' ')} **{sum(values) / len(values):.4g}** {'' if unit == metric else unit}".rstrip() + spread
+    return f"{metric.replace('_', ' ')} **{sum(values) / len(values):.4g}** {'' if unit in metric else unit}".rstrip() + spread
 
 
 def _short(command):
@@ -71,7 +107,7 @@ def dream_table(entries):
         option, what = re.search(r"--(layer|class) (\S+)", entry["command"]).groups()
         photo = re.search(r"dream.py \S*?([^/ ]+) ", entry["command"])[1]
         found.setdefault((photo, f"{option} {what}"), {})[entry["metric"]] = entry["value"]
-    columns = list(dict.fromkeys(column for _, column in found))
+    columns = sorted({column for _, column in found}, key=lambda column: (column.startswith("class"), len(column), column))
     lines = [f"| photograph | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     for photo in dict.fromkeys(photo for photo, _ in found):
         cells = [found.get((photo, column), {}) for column in columns]
@@ -79,6 +115,30 @@ def dream_table(entries):
                                                   f"{c['probability_before']:.0e} to {c['probability_after']:.3f}" if c else ""
                                                   for c in cells) + " |")
     return "\n".join([*lines, "", f"`{_short(entries[0]['command'])}` and likewise; `{_short(entries[-1]['command'])}` and likewise."])
+
+
+def ladder_table(name):
+    """Markdown: the rungs of a ladder, in order, and what their docstrings say."""
+    tree = ast.parse((KERNELS / "cpu" / name / "ladder.py").read_text(encoding="utf-8"))
+    rungs = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return "\n".join(["| rung | what it changes |", "|---|---|",
+                      *(f"| `{rung.name}` | {' '.join(ast.get_docstring(rung).split())} |" for rung in rungs)])
+
+
+def guide(text):
+    """kernels/README.md with the settings and the ladders as they are."""
+    settings = ast.get_docstring(ast.parse((KERNELS / "config.py").read_text(encoding="utf-8")))
+    text = fill(text, "settings", "\n".join(line for line in settings.splitlines() if line.startswith("|")))
+    for name in LADDERS:
+        text = fill(text, f"ladder {name}", ladder_table(name))
+    return text
+
+
+def share(group):
+    """The share of the limit that a kernel reached in benchmarks/turns.py, in a sentence."""
+    shares = sorted(row["share"] for row in group["rows"])
+    return (f"In `{group['command'].removesuffix(' --record')}` the library reached {shares[len(shares) // 2]:.0%} of the "
+            f"{group['rows'][0]['of']}, the median of {len(shares)} cases ({shares[0]:.0%} to {shares[-1]:.0%}), on {group['machine']}.")
 
 
 def roofline(matmul, path):
@@ -111,11 +171,16 @@ def main():
     results = {name: content for name, content in files.items() if not name.startswith("speed-")}
     told = {name: content for name, content in results.items() if any(entry["metric"] == "auc" for entry in content)}
     dreams = results.get("dream-squeezenet", [])
-    text = fill(text, "results", result_table({name: content for name, content in results.items()
-                                               if name not in told and content is not dreams}))
+    text = fill(text, "headlines", headline_table(results))
+    judged = {name: content for name, content in results.items() if content is not dreams}
+    (RESULTS / "README.md").write_text(f"{ALL}\n\n{result_table(judged)}\n")
     text = fill(text, "told-apart", auc_table(told))
     text = fill(text, "dreams", dream_table(dreams)) if dreams else text
     README.write_text(text)
+    text = guide((KERNELS / "README.md").read_text(encoding="utf-8"))
+    for group in groups:
+        text = fill(text, f"share {group['group']}", share(group))
+    (KERNELS / "README.md").write_text(text, encoding="utf-8")
     if "speed-matmul" in files:
         roofline(files["speed-matmul"], RESULTS / "roofline.png")
 

@@ -309,7 +309,7 @@ def _torch_generate(m, embed, gates, residual, skip, out1, out2):
     return step
 
 
-def _wavenet_flops(positions, R=32, S=128, Q=256):
+def wavenet_flops(positions, R=32, S=128, Q=256):
     """Forward: what one position takes, times so many."""
     return 2 * positions * (len(DILATIONS) * (5 * R * R + R * S) + S * S + S * Q)
 
@@ -352,4 +352,4 @@ SYSTEMS = [
     ("squeezenet", squeezenet, _squeezenet_flops()),
     ("lstm_step", lstm_step, 6 * 64 * 64 * (64 * 2048 + 512 * 2048 + 512 * 65)),
     ("lstm2_step", lstm2_step, 6 * 35 * 32 * (4 * 200 * 800 + 200 * 10_000)),
-    ("wavenet_step", wavenet_step, 3 * _wavenet_flops(4 * 4096)), ("wavenet_generate_100", wavenet_generate_100, _wavenet_flops(100))]
+    ("wavenet_step", wavenet_step, 3 * wavenet_flops(4 * 4096)), ("wavenet_generate_100", wavenet_generate_100, wavenet_flops(100))]

@@ -5,16 +5,19 @@ what it shall say, such as a digit and a speaker, or what it shall sound like, f
 
     python examples/wavenet.py                                              five vowels, made by a small synthesiser of our own
     python examples/wavenet.py --data melodies                              a plucked string that plays tunes, likewise
-    python examples/wavenet.py --data fsdd --epochs 25                      spoken digits by three speakers
+    python examples/wavenet.py --data fsdd --layers 10 --epochs 25          spoken digits by three speakers
     python examples/wavenet.py --data 'wav:FOLDER?rate=8000'                recordings of yours, in subfolders if there are classes
     python examples/wavenet.py --sample 3 --from out/wavenet --label a      three seconds more, written while they are made
     python examples/wavenet.py --sample 3 --from out/wavenet --seed-audio FILE.wav          that go on from the end of a recording
 
 bits_per_sample is the mean of -log2 p of the samples of all test takes that have a full receptive field, 8 mu-law bits each; unigram_bits
 and linear_bits are those of how often a class occurs and of a linear predictor of order 16. recognised is how many percent of the sounds
-that were made a network of ours takes for what they shall be, recognised_real how many of the test takes. Expected of the first line:
-bits_per_sample=4.46 (unigram_bits=7.59, linear_bits=6.51), recognised=67, in four minutes. In the folder of --out: weights and learning
-curves, samples/ with sounds, and pictures of their waveforms and spectrograms beside real ones.
+that were made a network of ours takes for what they shall be, recognised_real how many of the test takes. Where nothing says what they
+shall be, note_overlap is what the notes in them have in common with those of the training takes, 1 if they are as frequent, and
+note_overlap_real the same of test takes. Expected of the first line: bits_per_sample=4.46 (unigram_bits=7.59, linear_bits=6.51),
+recognised=67, in four minutes; of fsdd 4.14 (7.37, 6.36) and 58, in 75 minutes of most of a core; of melodies with --layers 10 --epochs 12
+1.30 (7.35, 4.51) and note_overlap=0.55 (note_overlap_real=0.78), in 13. In the folder of --out: weights and learning curves, samples/
+with sounds, and pictures of their waveforms and spectrograms beside real ones.
 """
 
 import itertools
@@ -79,8 +82,8 @@ def parse():
                         "(default: 1)")
     parser.add_argument("--top-k", type=whole(), metavar="N", help="draw of the N most likely classes alone")
     args = parser.parse_args()
-    if not args.sample and (args.seed_audio or args.like or args.label):
-        parser.error("argument --seed-audio, --like, --label: they are for --sample")
+    if not args.sample and (args.source or args.seed_audio or args.like or args.label):
+        parser.error("argument --from, --seed-audio, --like, --label: they are for --sample")
     if args.hop % 32:
         parser.error(f"argument --hop: must be a multiple of 32, got {args.hop}")
     if args.top_k and args.output == "logistics":
@@ -190,9 +193,10 @@ def finish(args, run, model, audio, about):
         for name, takes, truth in (("recognised", made, labels), ("recognised_real", judged, audio.labels[part])):
             others[name] = 100 * float((listener.classes(takes) == truth[:, 0]).mean())
     elif not args.frames:
-        found = {audio.name: measure.pitch_histograms(audio.train, audio.rate), "made": measure.pitch_histograms(made, audio.rate)}
-        pictures.histograms(run.out / "notes.png", found)
-        others["note_overlap"] = measure.overlap(*(histograms["note"][1] for histograms in found.values()))
+        learnt, own, real = (measure.pitch_histograms(takes, audio.rate) for takes in (audio.train, made, alike))
+        pictures.histograms(run.out / "notes.png", {audio.name: learnt, "made": own})
+        for name, found in (("note_overlap", own), ("note_overlap_real", real)):
+            others[name] = measure.overlap(learnt["note"][1], found["note"][1])
     scales = [measure.mu_law_levels(), measure.companded_levels()] if args.output == "mu-law" else [measure.pcm_levels()]
     run.result(bits_per_sample=model.bits(judged, audio.labels[part], framing(model, about)), valid_bits=run.parts["stopping"].best,
                unigram_bits=measure.unigram_bits(audio.train, judged, scales[0], model.before),
@@ -228,22 +232,26 @@ def write_more(args):
     if args.seed_audio and len(seed) < model.receptive_field:
         raise data.DataError(f"{args.seed_audio}: lasts {len(seed):,} samples at {rate:,} a second, fewer than the "
                              f"{model.receptive_field:,} that the network hears at once; give a longer recording")
-    labels, frames = choose(args, about["classes"]), None
     if (args.like is None) != (about["frames"] is None):
         raise data.DataError(f"{path}: a model that follows {about['frames'] or 'no'} frames; {'leave out' if args.like else 'give'} "
                              "--like")
+    if args.top_k and model.options["mixtures"]:
+        raise data.DataError(f"{path}: a model of logistics, which has no classes; leave out --top-k")
+    labels, frames = choose(args, about["classes"]), None
     if args.like:
         like = as_int16(read_wav(args.like, rate)[0])
         steps = min(steps, len(like))
         frames = framing(model, about)(np.r_[np.zeros(model.before, np.int16), seed, like])[None]
-    written, generator = args.out / "sample.wav", Generator(args.seed)
+    written, made, generator = args.out / "sample.wav", [], Generator(args.seed)
+    print(f"writing {written}, which is a sound file at any moment")
     progress = "{l_bar}{bar}| {n:.2f} of {total:.2f} s of sound in {elapsed}"
     with WavWriter(written, rate) as file, tqdm(total=steps / rate, disable=None, bar_format=progress) as bar:
         for part in model.generate(steps, labels, frames, start=seed[None], temperature=args.temperature, top_k=args.top_k,
                                    generator=generator):
             file.write(part[0])
+            made.append(part[0])
             bar.update(part.shape[1] / rate)
-    pictures.sounds(args.out / "sample.png", {"": [as_float(as_int16(read_wav(written)[0]))]}, rate, [f"made after {about['data']}"])
+    pictures.sounds(args.out / "sample.png", {"": [as_float(np.concatenate(made))]}, rate, [f"made after {about['data']}"])
     print(f"result: seconds_of_sound={steps / rate:.3f} file={written}")
 
 
@@ -252,6 +260,8 @@ def choose(args, classes):
     names, labels, generator = set(args.label), [], Generator(args.seed)
     for kind, known in classes.items():
         chosen = [i for i, name in enumerate(known) if name in names]
+        if len(chosen) > 1:
+            raise data.DataError(f"--label: {', '.join(known[i] for i in chosen)} are of one kind, {kind}; name one of them")
         labels.append(chosen[0] if chosen else int(snn.randint(0, len(known), (1,), generator=generator)))
         names -= set(known)
         print(f"{kind}: {known[labels[-1]]}")

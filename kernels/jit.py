@@ -263,6 +263,7 @@ def set_num_threads(n):
 
 
 def get_num_threads():
+    """How many threads kernels use."""
     return _num_threads
 
 

@@ -51,7 +51,7 @@ def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: i
         if default is not None:
             parser.add_argument(f"--{name}", type=whole(), default=default, metavar="N", help=f"how long to train (default: {default})")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (default: 0)")
-    parser.add_argument("--device", type=_device, default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--device", type=device, default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help=f"where to write (default: {out})")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--smoke", action="store_true", help="a run of a few seconds that shows that everything works")
@@ -75,7 +75,8 @@ def _one_of(data):
     return check
 
 
-def _device(name):
+def device(name):
+    """A type for add_argument: a device by its name, if it is there."""
     try:
         return Device(name)
     except (ValueError, RuntimeError) as error:

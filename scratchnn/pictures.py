@@ -338,3 +338,27 @@ class _figure:
                 self.figure.savefig(self.path)
         finally:
             self.context.__exit__(None, None, None)
+
+
+def plane(path: str | Path, ends: tuple[np.ndarray, np.ndarray], panels: Mapping[str, tuple], title: str = "") -> None:
+    """Maps of the plane side by side, with points on them.
+
+    ends     its corners (2,), (2,)
+    panels   by name: (p, log_p, points, y), each of which may be None: probabilities p (H, W, classes) from the lowest row on, or the
+             logarithm of a density (H, W); points (N, 2) and their classes y (N,)
+    """
+    from matplotlib.colors import to_rgb
+    colours, (left, bottom), (right, top) = np.array([to_rgb(colour) for colour in PALETTE]), *ends
+    height = 3.4 * min(1.4, max(0.5, (top - bottom) / (right - left)))
+    with _figure(path, (3.4 * len(panels), height + 0.35), title) as figure:
+        for axes, (name, (p, log_p, points, y)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+            where = {"extent": (left, right, bottom, top), "origin": "lower", "aspect": "auto"}
+            if p is not None:
+                pale = 1 - 0.55 * (1 - colours[np.arange(p.shape[-1]) % len(colours)])
+                axes.imshow((p[..., None] * pale).sum(-2).clip(0, 1), **where)
+            if log_p is not None:
+                axes.imshow(np.exp((log_p - log_p.max()) / 2), cmap="Greys", **where)
+            if points is not None:
+                axes.scatter(*points.T, s=3, c=colours[y % len(colours)], alpha=0.5, linewidths=0)
+            axes.set(xlim=(left, right), ylim=(bottom, top), title=name, xticks=(), yticks=())
+            axes.spines[:].set_visible(True)

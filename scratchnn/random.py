@@ -47,8 +47,10 @@ def manual_seed(seed: int) -> Generator:
 
 
 def get_rng_state() -> dict[str, int]:
+    """Where the generator that everything uses stands: its seed and offset."""
     return default_generator.get_state()
 
 
 def set_rng_state(state: dict[str, int]) -> None:
+    """Go on from where `get_rng_state` found it."""
     default_generator.set_state(state)

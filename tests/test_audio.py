@@ -146,17 +146,22 @@ def test_folders(tmp_path):
         data.load(f"wav:{tmp_path / 'takes'}?rate=0")
 
 
-def test_short_takes_are_left_out_with_a_word():
+def test_short_takes_are_left_out_or_learnt_with_a_word():
     takes = [as_int16(tone(300, s)) for s in (0.1, 0.3)]
     audio = Audio("x", 8000, takes, takes, takes)
     with pytest.warns(UserWarning, match="3 takes are shorter than 1,000 samples"):
         assert [len(take) for take in audio.lasting(1000, "too short").train] == [2400]
+    named = Audio("x", 8000, takes, takes, takes, {"kind": ("a", "b")}, {part: np.array([[0], [1]]) for part in ("train", "valid", "test")})
+    with pytest.warns(UserWarning, match="too short; they are learnt from, but none of their samples is judged"):
+        assert named.lasting(1000, "too short") is named
+    with pytest.raises(DataError, match="nothing is left of train, valid, test"):
+        named.lasting(3000, "too short")
 
 
 # ---- batches ------------------------------------------------------------------------------------------------------------
 
 def test_batches_hold_every_sample_once_and_go_on_where_they_were():
-    takes = [RNG.integers(1, 30_000, n).astype(np.int16) for n in (100, 700, 250, 90, 1000)]
+    takes = [RNG.integers(1, 30_000, n).astype(np.int16) for n in (100, 700, 250, 40, 1000)]     # one is shorter than what is heard before
     labels = np.arange(5)[:, None]
 
     def batches():

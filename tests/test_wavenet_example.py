@@ -71,6 +71,7 @@ def test_frames_of_a_mixture_are_followed(takes, tmp_path):
     run([*example(tmp_path), "--sample", "1", "--like", like])
     assert len(read_wav(tmp_path / "sample.wav")[0]) == len(read_wav(like)[0])
     assert "follows pitch frames; give --like" in run([*example(tmp_path), "--sample", "1"], code=2)
+    assert "no classes; leave out --top-k" in run([*example(tmp_path), "--sample", "1", "--like", like, "--top-k", "9"], code=2)
 
 
 def test_mistakes_of_users_take_a_line(smoke, takes, tmp_path):
@@ -83,5 +84,6 @@ def test_mistakes_of_users_take_a_line(smoke, takes, tmp_path):
     assert "fewer than the 32 that the network hears at once" in refused(*more, "--seed-audio", str(tmp_path / "short.wav"))
     assert "2,000 samples a second, 4,000 are wanted" in refused(*more, "--seed-audio", str(tmp_path / "slow.wav"))
     assert "--label: loud is not known; class: high, low" in refused(*more, "--label", "loud")
+    assert "--label: high, low are of one kind, class; name one" in refused(*more, "--label", "low", "high")
     assert "they are for --sample" in refused("--label", "low")
     assert "nothing is left of" in refused("--data", takes, "--layers", "12")

@@ -120,9 +120,10 @@ def cross_entropy_backward_kernel(g, x, lse, target, weight, dx, ignore_index, s
 
 
 def cross_entropy_backward(g, x, lse, target, weight=None, ignore_index=-100, label_smoothing=0.0):
-    """Gradient (N, C) of cross_entropy's losses for g (N,), the gradient of each: with p = exp(x - lse) and W = sum_c w_c
+    """Gradient (N, C) of cross_entropy's losses for g (N,), the gradient of each.
 
-    g_n ((1 - e) w_t (p_nc - [c = t]) + e / C (W p_nc - w_c)); 0 where t is ignore_index. Bytes: x read, the result written.
+    g_n ((1 - e) w_t (p_nc - [c = t]) + e / C (W p_nc - w_c)) with p = exp(x - lse) and W = sum_c w_c; 0 where t is ignore_index.
+    Bytes: x read, the result written.
     """
     target, weight = _checked("cross_entropy_backward", x, target, weight)
     for name, a in (("g", g), ("lse", lse)):

@@ -22,10 +22,11 @@ from scratchnn.data.toys import GRID_SIGMA, RING_SIGMA, flats, grid, grid_centre
 from scratchnn.data.wav import WavWriter, read_wav, write_wav
 
 __all__ = [
-    "DRAWINGS", "FILES", "GRID_SIGMA", "LEVELS", "PHOTOGRAPHS", "RING_SIGMA", "SETS", "Audio", "Augment", "DataError", "DataLoader",
-    "DataSet", "DownloadError", "Table", "Text", "TextBatches", "Vocabulary", "WavWriter", "array_file", "cifar10", "cifar10_subset",
-    "csv_file", "digits", "fashion_mnist", "fetch", "flats", "fsdd", "glyphs", "grid", "grid_centres", "load", "melodies", "mnist",
-    "moons", "mu_law_decode", "mu_law_encode", "picture_folder", "ptb", "python_docs", "read_picture", "read_pictures", "read_wav",
-    "ring", "ring_centres", "stacked_mnist", "swiss_roll", "text_file", "tinyshakespeare", "vowels", "wav_folder", "write_csv",
-    "write_wav",
+    "DRAWINGS", "FILES", "GRID_SIGMA", "KEYS", "LEVELS", "PHOTOGRAPHS", "RING_SIGMA", "SETS", "Audio", "Augment", "DataError",
+    "DataLoader", "DataSet", "DownloadError", "Music", "PieceBatches", "Score", "Table", "Text", "TextBatches", "Vocabulary",
+    "WavWriter", "array_file", "cifar10", "cifar10_subset", "csv_file", "decode", "digits", "encode", "fashion_mnist", "fetch",
+    "flats", "fsdd", "glyphs", "grid", "grid_centres", "jsb_chorales", "load", "melodies", "midi_folder", "mnist", "moons",
+    "mu_law_decode", "mu_law_encode", "nottingham", "picture_folder", "ptb", "python_docs", "read_midi", "read_picture",
+    "read_pictures", "read_wav", "ring", "ring_centres", "stacked_mnist", "swiss_roll", "text_file", "tinyshakespeare", "tunes",
+    "vowels", "wav_folder", "write_csv", "write_midi", "write_wav",
 ]

@@ -52,7 +52,8 @@ class Audio:
                 raise DataError(f"{self.name}: {part} has labels {labels.shape} and takes that must be (N,) int16")
 
     def lasting(self, samples: int, why: str) -> Audio:
-        """The same without takes that have fewer samples, of which a warning says why. Raises DataError if none is left in a part."""
+        """The same without takes that have fewer samples, of which a warning says why. Takes that have labels stay: each is a whole
+        sound, with silence before it. Raises DataError if no take of a part has so many."""
         kept = {part: [i for i, take in enumerate(getattr(self, part)) if len(take) >= samples] for part in PARTS}
         short = sum(len(getattr(self, part)) - len(kept[part]) for part in PARTS)
         if not short:
@@ -61,6 +62,9 @@ class Audio:
         empty = [part for part in PARTS if not kept[part]]
         if empty:
             raise DataError(f"{fault}; nothing is left of {', '.join(empty)}")
+        if self.classes:
+            warnings.warn(f"{fault}; they are learnt from, but none of their samples is judged", stacklevel=2)
+            return self
         warnings.warn(f"{fault}; they are left out", stacklevel=2)
         return replace(self, **{part: [getattr(self, part)[i] for i in kept[part]] for part in PARTS},
                        labels={part: self.labels[part][kept[part]] for part in PARTS})

@@ -65,17 +65,19 @@ def melody(seed: int, number: int) -> np.ndarray:
 
 
 def pluck(frequency: float, count: int, seed: int, number: int) -> np.ndarray:
-    """A plucked string, (count,) float32: noise that runs round a delay of one period and gets smoother each time (K. Karplus & A. Strong
-    1983), here by 0.7 of itself and 0.3 of its neighbour; an allpass makes up for the fraction of a sample that the delay lacks
-    (D. Jaffe & J. Smith 1983)."""
+    """A plucked string, (count,) float32: a triangle, as the finger leaves the string, that runs round a delay of one period and gets
+    smoother each time (K. Karplus & A. Strong 1983, who begin with noise), here by 0.7 of itself and 0.3 of its neighbour; an allpass makes
+    up for the fraction of a sample that the delay lacks (D. Jaffe & J. Smith 1983)."""
     from scipy.signal import lfilter
     period = RATE / frequency - SMOOTH
     whole = int(period - 0.1)
     rest = period - whole                                                      # 0.1 to 1.1 samples
     allpass = (1 - rest) / (1 + rest)
+    u = kernels.uniform(seed, (number << 32) + (1 << 31), (2,), np.dtype(np.float32)).tolist()
+    place, along = 0.08 + 0.25 * u[0], np.arange(whole) / whole                # of the finger: the nearer to the end, the brighter
     burst = np.zeros(count)
-    burst[:whole] = kernels.uniform(seed, (number << 32) + (1 << 31), (whole,), np.dtype(np.float32)) - 0.5
-    burst[:whole] -= burst[:whole].mean()
+    burst[:whole] = np.minimum(along / place, (1 - along) / (1 - place)) - 0.5
+    burst *= 0.7 + 0.6 * u[1]
     loop = np.zeros(whole + 3)
     loop[:2] = 1, allpass
     loop[whole:] -= SUSTAIN * np.convolve([allpass, 1], [1 - SMOOTH, SMOOTH])

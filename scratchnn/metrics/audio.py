@@ -34,18 +34,18 @@ class Levels(NamedTuple):
 
 
 def mu_law_levels(classes: int = 256) -> Levels:
-    """Those of mu-law."""
+    """Levels of mu-law."""
     return Levels(lambda take: mu_law_encode(as_float(take), classes), mu_law_decode(np.arange(classes), classes), mu_law_edges(classes))
 
 
 def companded_levels(classes: int = 256) -> Levels:
-    """The same, but their values are what mu-law makes of them, equally far apart."""
+    """Levels of mu-law whose values are what mu-law makes of samples: equally far apart."""
     values = 2 * np.arange(classes) / (classes - 1) - 1
     return Levels(mu_law_levels(classes).encode, values, (values[:-1] + values[1:]) / 2)
 
 
 def pcm_levels() -> Levels:
-    """All 65,536 of 16 bits."""
+    """Levels of 16 bits: all 65,536."""
     level = np.arange(-32768, 32768)
     return Levels(lambda take: take.astype(np.int64) + 32768, level / 32768, (level[:-1] + 0.5) / 32768)
 
@@ -96,7 +96,8 @@ class LinearPredictor:
 
 def linear_bits(train: Sequence[np.ndarray], valid: Sequence[np.ndarray], test: Sequence[np.ndarray], scales: Sequence[Levels],
                 before: int) -> float:
-    """Those of a linear predictor of the test takes, on the one of the scales on which it does best on the takes to choose by."""
+    """Mean bits of the samples of test takes by a linear predictor, on the one of the scales on which it does best on the takes to choose
+    by."""
     predictors = [LinearPredictor(train, levels) for levels in scales]
     return min(predictors, key=lambda predictor: predictor.bits(valid, before)).bits(test, before)
 

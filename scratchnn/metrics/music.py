@@ -31,7 +31,7 @@ class Faults:
 
 
 def faults(roll: np.ndarray) -> Faults:
-    """Those of a piano roll (T, keys)."""
+    """The Faults of a piano roll (T, keys)."""
     lengths = note_lengths(roll)
     looped = 0
     for period in range(1, len(roll) // 8 + 1):
@@ -42,7 +42,7 @@ def faults(roll: np.ndarray) -> Faults:
 
 
 def usual(rolls: Sequence[np.ndarray], share: float = 0.99) -> Faults:
-    """The values that such a share of pieces does not exceed."""
+    """The Faults that such a share of pieces does not exceed."""
     found = [vars(faults(roll)) for roll in rolls]
     return Faults(*(int(np.quantile([f[name] for f in found], share, method="higher")) for name in ("held", "silent", "looped")))
 

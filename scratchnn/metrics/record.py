@@ -20,8 +20,10 @@ UNITS = {"test_error": "percent", "nll": "nats", "active_units": "latents", "log
          "score": "classes", "auc": "share", "column_difference": "share",
          "correlation_difference": "correlation", "ratio_to_torch": "ratio",
          "valid": "nats", "valid_bits": "bits", "unigram_bits": "bits", "linear_bits": "bits",
-         "recognised": "percent", "recognised_real": "percent", "note_overlap": "share",
+         "recognised": "percent", "recognised_real": "percent", "note_overlap": "share", "note_overlap_real": "share",
          "held": "steps", "silent": "steps", "looped": "steps", "stuck": "pieces",
+         "told_error": "percent", "drawn_error": "percent", "strange_auc_told": "share", "strange_auc_drawn": "share",
+         "sure_of_strange": "percent",
          "objective": "activations", "times_noise": "ratio", "probability_before": "share", "probability_after": "share"}
 
 

@@ -40,7 +40,7 @@ def mode_coverage(samples: np.ndarray, centres: np.ndarray, sigma: float) -> Mod
 # ---- features of pictures -------------------------------------------------------------------------------------------
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Between normal distributions with the mean and covariance of two sets of features (N, D) and (M, D):
+    """The Frechet distance between normal distributions with the mean and covariance of two sets of features (N, D) and (M, D):
 
         |mean_a - mean_b|^2 + trace(C_a + C_b - 2 (C_a C_b)^(1/2))                                        Dowson & Landau 1982
 

@@ -152,6 +152,8 @@ class Memory:
 # ---- files ----------------------------------------------------------------------------------------------------------------
 
 class SavedLanguageModel(NamedTuple):
+    """What a file of weights holds: the model, and the tokens that it reads and writes."""
+
     model: LanguageModel
     vocabulary: Vocabulary
 

@@ -266,6 +266,8 @@ KINDS = {"rolls": RollModel, "events": EventModel}
 
 
 class SavedMusicModel(NamedTuple):
+    """What a file of weights holds: the model, and what was written about it."""
+
     model: RollModel | EventModel
     about: dict[str, Any]
 

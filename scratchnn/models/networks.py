@@ -18,6 +18,7 @@ CELLS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 
 
 def leaky_relu() -> nn.Module:
+    """The activation of discriminators, with the slope of Radford, Metz & Chintala 2016."""
     return nn.LeakyReLU(SLOPE)
 
 

@@ -248,6 +248,8 @@ class WaveNet(nn.Module):
 # ---- files ----------------------------------------------------------------------------------------------------------------
 
 class SavedWaveNet(NamedTuple):
+    """What a file of weights holds: the model, and what was written about it."""
+
     model: WaveNet
     about: dict[str, Any]
 

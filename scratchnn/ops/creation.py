@@ -54,7 +54,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def from_dlpack(source) -> Tensor:
-    """A Tensor in the memory of any object with __dlpack__, such as a torch tensor on the CPU."""
+    """A Tensor in the memory of any object with `__dlpack__`, such as a torch tensor on the CPU."""
     return from_numpy(np.from_dlpack(source))
 
 
@@ -79,14 +79,17 @@ def empty(*size, dtype=np.float32, requires_grad: bool = False) -> Tensor:
 
 
 def zeros_like(input: Tensor, dtype=None) -> Tensor:
+    """Zeros, of input's shape and dtype, where it lies."""
     return Tensor(np.zeros_like(input.array, dtype=dtype, order="C"))
 
 
 def ones_like(input: Tensor, dtype=None) -> Tensor:
+    """Ones, of input's shape and dtype, where it lies."""
     return Tensor(np.ones_like(input.array, dtype=dtype, order="C"))
 
 
 def full_like(input: Tensor, fill_value, dtype=None) -> Tensor:
+    """Every element fill_value, of input's shape and dtype, where it lies."""
     return Tensor(np.full_like(input.array, fill_value, dtype=dtype, order="C"))
 
 
