@@ -9,7 +9,7 @@ import pytest
 from test_kernels import BINARY, FLOATS, LAYOUTS, TERNARY, arguments, assert_close, exports, file_of
 from test_kernels import run as run_on_host
 
-pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[test])")
+pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[simulator])")
 cuda = cuda_wing.wing()
 
 from kernels import reference  # noqa: E402

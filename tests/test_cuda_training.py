@@ -8,7 +8,7 @@ import cuda_wing
 import numpy as np
 import pytest
 
-pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[test])")
+pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[simulator])")
 cuda_wing.wing()
 
 import kernels  # noqa: E402
