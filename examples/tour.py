@@ -110,10 +110,10 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     try:
         failed = Tour(args, chosen).run()
+        page = write_page(args, failed)
     except KeyboardInterrupt:
         print("the same command goes on from here", file=sys.stderr)
         raise
-    page = write_page(args, failed)
     print(f"result: sections={len(chosen) - len(failed)} seconds={time.perf_counter() - begun:.1f} file={page}")
     if failed:
         raise SystemExit(1)
