@@ -83,9 +83,9 @@ SECTIONS = (
             "", "--epochs 45"),
     Section("text", "LSTM, text: one character after the other", "log p(next | before)", "text", "$nats nats a character",
             "--hidden 256", "--epochs 2"),
-    Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 13"),
+    Section("music", "LSTM, music: one chord after the other", "log p(next | before)", "music", "$nats nats a step", "", "--epochs 18"),
     Section("wavenet", "WaveNet: sound, one sample after the other", "log p(next | before, vowel)", "wavenet",
-            "$bits_per_sample bits a sample", "", "--blocks 2 --layers 7 --skip 64 --epochs 4 --ema 0.95 --lr 0.01 --temperature 0.8"),
+            "$bits_per_sample bits a sample", "", "--blocks 2 --layers 7 --skip 64 --epochs 5 --ema 0.95 --lr 0.01 --temperature 0.8"),
 )
 
 
