@@ -373,8 +373,7 @@ def spoken(folder):
     """A sound of each class."""
     files = sorted((folder / "samples").glob("*.wav"))
     return {"sounds": "\n".join(f'<div>{html.escape(file.stem)}<audio controls preload="none" aria-label="{html.escape(file.stem)}" '
-                                f'src="samples/{file.name}"></audio></div>'
-                                for file in files)}
+                                f'src="samples/{file.name}"></audio></div>' for file in files)}
 
 
 def written(folder):

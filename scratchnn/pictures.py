@@ -340,7 +340,7 @@ class _figure:
             self.context.__exit__(None, None, None)
 
 
-def plane(path: str | Path, ends: tuple[np.ndarray, np.ndarray], panels: Mapping[str, tuple], title: str = "") -> None:
+def plane(path: str | Path, ends: tuple[np.ndarray, np.ndarray], panels: Mapping[str, tuple]) -> None:
     """Maps of the plane side by side, with points on them.
 
     ends     its corners (2,), (2,)
@@ -350,7 +350,7 @@ def plane(path: str | Path, ends: tuple[np.ndarray, np.ndarray], panels: Mapping
     from matplotlib.colors import to_rgb
     colours, (left, bottom), (right, top) = np.array([to_rgb(colour) for colour in PALETTE]), *ends
     height = 3.4 * min(1.4, max(0.5, (top - bottom) / (right - left)))
-    with _figure(path, (3.4 * len(panels), height + 0.35), title) as figure:
+    with _figure(path, (3.4 * len(panels), height + 0.35), "") as figure:
         for axes, (name, (p, log_p, points, y)) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
             where = {"extent": (left, right, bottom, top), "origin": "lower", "aspect": "auto"}
             if p is not None:

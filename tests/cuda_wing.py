@@ -8,7 +8,6 @@ from test_kernels import flat
 
 from kernels import config
 
-CASES = ((1, 1), (2, 5), (9, 7))           # N and D of the arguments that test_kernels.py makes
 
 
 def wing():

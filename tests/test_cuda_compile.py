@@ -22,7 +22,7 @@ def installed(package):
 
 
 if missing := [p for p in ("numba-cuda", "nvidia-nvjitlink", "greenlet") if not installed(p)]:
-    pytest.skip(f"to compile for a GPU takes {' and '.join(missing)}: pip install 'scratchnn[cuda,test]'", allow_module_level=True)
+    pytest.skip(f"to compile for a GPU takes {' and '.join(missing)}: pip install 'scratchnn[cuda,simulator]'", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")

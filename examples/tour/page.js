@@ -169,7 +169,7 @@ function handle(canvas, {down, move, up = () => {}, key, space}) {
   canvas.addEventListener("pointerdown", event => {
     if (event.button || !event.isPrimary) return;
     held = event.pointerId;
-    if (event.isTrusted) canvas.setPointerCapture(held);
+    if (event.isTrusted) canvas.setPointerCapture(held);           // a pointer that a script made up cannot be captured
     down(...place(event));
   });
   canvas.addEventListener("pointermove", event => { if (event.pointerId === held) move(...place(event)); });
