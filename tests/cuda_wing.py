@@ -9,7 +9,6 @@ from test_kernels import flat
 from kernels import config
 
 
-
 def wing():
     """The CUDA wing, in the simulator unless this process was told to use a GPU."""
     before = config.CUDA
