@@ -10,7 +10,7 @@ import sys
 import time
 
 import numpy as np
-from cuda_wing import CASES, run
+from cuda_wing import run
 from test_kernels import arguments, exports, file_of
 
 from kernels import cuda, reference
@@ -19,6 +19,7 @@ from kernels.cuda.matmul import ladder, tiles
 from kernels.cuda.simulator import Simulator
 
 ARCHITECTURE = (9, 0)
+CASES = ((1, 1), (2, 5), (9, 7))           # N and D of the arguments that test_kernels.py makes
 
 
 class CompileOnly(Simulator):
