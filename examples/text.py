@@ -29,6 +29,7 @@ from scratchnn.metrics.novelty import longest_copy
 from scratchnn.models.language import LanguageModel, Memory, load_language_model, save_language_model
 from scratchnn.models.networks import CELLS
 from scratchnn.nn.utils import clip_grad_norm_
+from scratchnn.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from scratchnn.options import arguments, number, whole
 from scratchnn.random import Generator
 from scratchnn.run import Run, start
@@ -57,6 +58,8 @@ def parse():
                         "when the validation text is read no better (default: cosine)")
     parser.add_argument("--weight-decay", type=number(0), default=0.0, metavar="X", help="(default: 0)")
     parser.add_argument("--clip", type=number(0), default=1.0, metavar="X", help="largest norm of all gradients (default: 1)")
+    parser.add_argument("--ema", type=number(0, 0.99999), default=0, metavar="D", help="use the moving average of the weights that keeps "
+                        "this much of itself in each step (default: 0, the last weights)")
     parser.add_argument("--validate", type=number(0, 0.5), default=0.05, metavar="P", help="share of the text to learn from that is held "
                         "out at its end, where the data have no part to choose by (default: 0.05; with 0 nothing is)")
     parser.add_argument("--no-test", action="store_true", help="judge by the validation text alone, to choose settings by")
@@ -91,7 +94,10 @@ def main():
     cosine = args.decay == "cosine"
     schedule = (optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(loader)) if cosine else
                 optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0))
-    run = Run(args, model=model, loader=loader, memory=memory, optimizer=optimizer, schedule=schedule)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema)) if args.ema else None
+    final = average.module if args.ema else model
+    parts = {"model": model, "loader": loader, "memory": memory, "optimizer": optimizer, "schedule": schedule}
+    run = Run(args, **parts | ({"average": average} if args.ema else {}))
 
     for _ in run.epochs(args.epochs):
         if loader.position == 0:
@@ -103,17 +109,19 @@ def main():
             loss.backward()
             clip_grad_norm_(model.parameters(), args.clip)
             optimizer.step()
+            if args.ema:
+                average.update_parameters(model)
             if cosine:
                 schedule.step()
             if run.step % 50 == 0:
                 run.log(train=loss)
         if len(valid):
-            nats = model.nats(valid, READERS)
+            nats = final.nats(valid, READERS)
             run.log(valid=nats)
             if not cosine:
                 schedule.step(nats)
 
-    finish(args, run, model, text, vocabulary, train, valid if args.no_test else test)
+    finish(args, run, final, text, vocabulary, train, valid if args.no_test else test)
 
 
 def read(args):
@@ -151,7 +159,8 @@ def finish(args, run, model, text, vocabulary, train, judged):
                protocol=f"{text.name}, {len(judged):,} {args.level}s read from beginning to end, {len(vocabulary)} in the vocabulary; "
                         f"{args.layers} layers of {args.hidden} {args.cell}, dropout {args.dropout:g}, weight drop {args.weight_drop:g}"
                         f"{', tied' if args.tied else ''}, {args.batch_size} x {args.length}, {args.epochs} epochs, Adam {args.lr:g}, "
-                        f"{args.decay}; sample of {SHOWN} at temperature {args.temperature:g}")
+                        f"{args.decay}{f', weight average {args.ema:g}' if args.ema else ''}; "
+                        f"sample of {SHOWN} at temperature {args.temperature:g}")
 
 
 def opening(vocabulary, text):
