@@ -205,7 +205,7 @@ def bernoulli_loss(x, target):
         raise ValueError("binary_cross_entropy: the input must be probabilities, in 0..1; for logits there is "
                          "binary_cross_entropy_with_logits")
     yes, no = np.maximum(kernels.log(x), -100), np.maximum(kernels.log1p(kernels.neg(x)), -100)
-    return np.asarray((target - 1) * no - target * yes, x.dtype)
+    return np.asarray((target - 1) * no - target * yes, x.dtype, like=x)
 
 
 @bernoulli_loss.vjp("x")
