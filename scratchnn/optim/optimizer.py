@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+import kernels
 from scratchnn.autograd import enable_grad
 from scratchnn.device import moved, on_host
 from scratchnn.tensor import Tensor
@@ -92,7 +93,7 @@ class Optimizer(ABC):
         self._opt_called = True
         for group in self.param_groups:
             for (_, step, first), params in self._batches(group["params"]).items():
-                grads = [np.asarray(-p.grad.array) if group.get("maximize") else p.grad.array for p in params]
+                grads = [kernels.neg(p.grad.array) if group.get("maximize") else p.grad.array for p in params]
                 self._update(params, [p.array for p in params], grads, group, step + 1, first)
                 for p in params:
                     p.bump_version()

@@ -30,7 +30,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     if norm_type == 2:
         norm = math.sqrt(math.fsum(kernels.squared_norms([g.array for g in gradients]).tolist()))
     elif norm_type == math.inf:
-        norm = float(np.max([np.max(np.abs(g.array), initial=0) for g in gradients], initial=0))
+        norm = max((float(np.max(np.abs(g.array))) for g in gradients if g.numel()), default=0.0)
     else:
         raise ValueError(f"clip_grad_norm_: norm_type must be 2 or math.inf, got {norm_type}")
     if error_if_nonfinite and not math.isfinite(norm):
@@ -60,7 +60,11 @@ def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
     slices = np.moveaxis(weight.array, dim, 0)
     norms = np.sqrt(kernels.sum(kernels.mul(slices, slices), tuple(range(1, slices.ndim))))
     above = norms > max_norm
-    if above.any():
+    if not isinstance(above, np.ndarray):         # the GPU has multiplied by ones before it could say that there is nothing else
+        factors = np.where(above, max_norm, 1.0) / np.where(above, norms, 1.0)
+        slices *= factors.astype(weight.dtype).reshape(-1, *[1] * (slices.ndim - 1))
+        weight.bump_version()
+    elif above.any():
         factors = (max_norm / norms[above]).astype(weight.dtype)
         slices[above] *= factors.reshape(-1, *[1] * (slices.ndim - 1))
         weight.bump_version()
