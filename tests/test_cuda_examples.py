@@ -38,8 +38,8 @@ def _only_here(monkeypatch):
     vars(kernels).update(before)
 
 
-def learn(device, model, loss, batch, optimizers=None):
-    """The losses of a few steps."""
+def learn(device, model, loss, batch):
+    """(the losses of a few steps, the average of the model's weights)."""
     model, losses = model.to(device), []
     batch = [b.to(device) for b in batch]
     optimizer = optim.Adam(model.parameters(), 0.01)
@@ -59,7 +59,8 @@ def rows(count, size, seed=0):
 
 
 def vae(device):
-    losses, model = learn(device, VAE(Bernoulli((1, 2, 3)), 2, [5]), lambda model, x: -model.elbo(model.likelihood.observe(x)), [rows(6, 6)])
+    model = VAE(Bernoulli((1, 2, 3)), 2, [5])
+    losses, model = learn(device, model, lambda model, x: -model.elbo(model.likelihood.observe(x)), [rows(6, 6)])
     x = model.likelihood.observe(rows(2, 6)).numpy()
     return [*losses, *model.log_likelihood(x, samples=3, generator=Generator(0)), *model.reconstruct(x).ravel(),
             *model.sample(2, draw=True, generator=Generator(1)).ravel()]
@@ -78,7 +79,7 @@ def table_vae(device):
 def gan(device):
     """Both losses with all penalties; conditional and packed discriminators share their operations with these."""
     def loss(model, real, y):
-        told, on_real, on_drawn, made = model.discriminator_loss(real, y)
+        told, _, _, made = model.discriminator_loss(real, y)
         return told + model.slope_penalty(real, made, y) + model.generator_loss(real, y)
 
     model = GAN(Points((2,), [0, 0], [1, 1]), 2, [5], classes=2, penalty="gradient", deviation=True, spectral=True)

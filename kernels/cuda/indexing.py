@@ -128,8 +128,10 @@ def put_kernel(x, start, offsets, values, n):
 def put(x, key, value):
     """x[key] = value; of an element that is named twice the last one stays. The places are worked out on the host."""
     key = tuple(k.numpy() if isinstance(k, DeviceArray) else k for k in (key if isinstance(key, tuple) else (key,)))
-    whole = sum((np.arange(n).reshape(n, *[1] * (x.ndim - 1 - d)) * x.strides[d] for d, n in enumerate(x.shape)), np.zeros(x.shape, np.int64))
-    offsets = whole[key]
+    offsets = np.zeros(x.shape, np.int64)
+    for d, (n, stride) in enumerate(zip(x.shape, x.strides, strict=True)):
+        offsets += stride * np.arange(n).reshape(n, *[1] * (x.ndim - 1 - d))
+    offsets = offsets[key]
     value = contiguous(broadcast_to(value, offsets.shape))
     last, places = np.unique(offsets.ravel()[::-1], return_index=True)
     if last.size < offsets.size:

@@ -20,7 +20,7 @@ def elementwise_function(ufunc, method, inputs, out, options):
     if method == "at" and name == "add":
         return indexing.add_at(*inputs)
     kernel = getattr(elementwise, KERNELS.get(name, name), None)
-    whole = (name.startswith("bitwise") or name == "invert") and builtins.any(getattr(x, "dtype", bool) != bool for x in inputs)
+    whole = (name.startswith("bitwise") or name == "invert") and builtins.any(getattr(x, "dtype", "bool") != "bool" for x in inputs)
     if method != "__call__" or options or kernel is None or whole:
         raise NotImplementedError(f"numpy.{name} does not work {'like this ' * (kernel is not None)}on the GPU yet; bring its inputs to "
                                   "the host with .cpu()")

@@ -131,8 +131,9 @@ class PersistentCD(ContrastiveDivergence):
 
     def _start(self, count):
         """States at random: hidden units by the toss of a coin, then the visible ones given them."""
-        shape, dtype = (count, len(self.rbm.hidden_bias)), self.rbm.weight.dtype
-        coins = kernels.bernoulli(*self.generator.take(kernels.blocks(count * shape[1])), np.full(shape, 0.5, dtype, like=self.rbm.weight.array))
+        shape, weight = (count, len(self.rbm.hidden_bias)), self.rbm.weight.array
+        half = np.full(shape, 0.5, weight.dtype, like=weight)
+        coins = kernels.bernoulli(*self.generator.take(kernels.blocks(half.size)), half)
         return self.rbm.sample_visible(coins, self.generator)
 
     def phases(self, v):
