@@ -212,6 +212,8 @@ def test_errors_name_what_is_wrong():
     ):
         with pytest.raises(error, match=message):
             call()
+            runtime.synchronize()                                # indices are looked at when the host waits anyway
+    runtime.synchronize()                                        # and a fault is told once
 
 
 @SIMULATED

@@ -260,7 +260,7 @@ class Simulator:
     name, architecture, processors, stream, dlpack_type = "simulator", (9, 0), 4, 0, 1
 
     def __init__(self):
-        self.buffers, self.addresses, self.taken = {}, [], 0
+        self.buffers, self.addresses, self.taken, self.noted = {}, [], 0, None
 
     def allocate(self, size):
         if self.taken + size > MEMORY:
@@ -289,6 +289,8 @@ class Simulator:
     def upload(self, address, numbers):
         self.numbers(address, numbers.dtype, numbers.size)[:] = numbers.reshape(-1)
 
+    upload_at_once = upload
+
     def download(self, numbers, address):
         numbers.reshape(-1)[:] = self.numbers(address, numbers.dtype, numbers.size)
 
@@ -298,8 +300,29 @@ class Simulator:
     def load(self, kernel, kinds):
         return kernel.function
 
+    def begin_capture(self):
+        self.noted = []
+
+    def end_capture(self):
+        noted, self.noted = self.noted, None
+        return noted
+
+    def launch_graph(self, graph):
+        for launch in graph:
+            self._run(*launch)
+
+    def free_graph(self, graph):
+        pass
+
     def launch(self, function, grid, threads, args):
-        args = [self._argument(a) for a in args]
+        launch = function, grid, threads, [self._argument(a) for a in args]
+        if self.noted is None:
+            self._run(*launch)
+        else:
+            self.noted.append(launch)
+
+    @staticmethod
+    def _run(function, grid, threads, args):
         with np.errstate(all="ignore"):
             for z in range(grid[2]):
                 for y in range(grid[1]):
