@@ -10,13 +10,14 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 
+from kernels import config
 from scratchnn.grad_mode import no_grad
 from scratchnn.optim import optimizer
 from scratchnn.random import default_generator
 from scratchnn.tensor import Tensor
 
-__all__ = ["CUDAGraph", "empty_cache", "get_device_name", "graph", "graphed", "is_available", "memory_allocated", "memory_reserved",
-           "synchronize"]
+__all__ = ["CUDAGraph", "empty_cache", "get_device_name", "get_float32_matmul_precision", "graph", "graphed", "is_available",
+           "memory_allocated", "memory_reserved", "set_float32_matmul_precision", "synchronize"]
 
 
 def _runtime():
@@ -55,6 +56,19 @@ def memory_reserved() -> int:
 def empty_cache() -> None:
     """Give the memory that waits for arrays to come back, so that other programs can have it."""
     _runtime().pool.release()
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """How products of float32 matrices are computed on a GPU: "highest" with all digits (the default), "high" on its tensor cores, which
+    read operands rounded to 11 binary digits, a relative error of up to 2^-11 in each product (TF32). The CPU has no such choice."""
+    if precision not in ("highest", "high"):
+        raise ValueError(f"set_float32_matmul_precision: precision must be 'highest' or 'high', not {precision!r}")
+    config.TF32 = precision == "high"
+
+
+def get_float32_matmul_precision() -> str:
+    """What set_float32_matmul_precision set, or the environment's SCRATCHNN_TF32."""
+    return "high" if config.TF32 else "highest"
 
 
 # ---- graphs ---------------------------------------------------------------------------------------------------------------

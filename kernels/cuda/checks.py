@@ -67,6 +67,7 @@ def outside_kernel(index, table, at, n, limit, ignore):
 
 def require_inside(index, limit, complain, ignore=0):
     """Ask whether every number of an int64 array lies in 0..limit-1 or is `ignore`. `complain(place, value)` makes the error."""
+    index = index.ravel()
     checks = _checks if runtime.captured is None else runtime.captured.checks
     table, at = checks.ask(lambda place: complain(place, index[place].item()))
     outside_kernel[1, WARP](index, table, at, index.size, limit, ignore)

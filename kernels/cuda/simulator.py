@@ -222,6 +222,33 @@ def put(x, i, value):
     x[i] = value
 
 
+def tf32(x, i):
+    """x[i] with 10 bits of fraction, half away from zero, and not its bits."""
+    bits = np.float32(x[i]).view(np.uint32)
+    return x[i] if not np.isfinite(x[i]) else ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def mma(sums, first, a0, a1, a2, a3, b0, b1):
+    sums[first:first + 4] += _exchange((a0, a1, a2, a3, b0, b1), _warp_product)
+
+
+def _warp_product(values, lane):
+    """The lane's four numbers of A B, summed as float32. Lane l gave a0..a3 and b0, b1, as compiler.py says."""
+    given = np.array(values, np.float32).reshape(8, 4, 6)                 # [g, q, which]
+    row, column = lane // 4, lane % 4 * 2
+    a = np.concatenate([given[row, :, :4:2].T.ravel(), given[row, :, 1:4:2].T.ravel()]).reshape(2, 8)
+    b = np.concatenate([given[column:column + 2, :, 4].T, given[column:column + 2, :, 5].T])
+    return (a @ b).ravel()
+
+
+def bring16(shared, at, x, i, inside):
+    st4(shared, at, *(ld4(x, i) if inside else (np.float32(0),) * 4))
+
+
+def brought():
+    pass
+
+
 class _Scalar:
     """kernels.scalar, whose functions return NumPy numbers of the type that they have in a kernel, where Numba returns Python's."""
 
