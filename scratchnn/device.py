@@ -52,10 +52,15 @@ def device_of(array) -> Device:
     return _cuda
 
 
+def is_on_gpu(array) -> bool:
+    """Whether this is an array in a GPU's memory; looks for no GPU."""
+    return type(array).__module__ == "kernels.cuda.array"
+
+
 def on_host(value) -> np.ndarray:
     """The numbers of a Tensor, an array on any device, or anything that NumPy takes, in the host's memory."""
     array = getattr(value, "array", value)
-    return array.numpy() if type(array).__module__ == "kernels.cuda.array" else np.asarray(array)
+    return array.numpy() if is_on_gpu(array) else np.asarray(array)
 
 
 def moved(array, device: Device):

@@ -76,7 +76,11 @@ def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
     slices = np.moveaxis(weight.array, dim, 0)
     norms = np.sqrt(kernels.sum(kernels.mul(slices, slices), tuple(range(1, slices.ndim))))
     above = norms > max_norm
-    if above.any():
+    if not isinstance(above, np.ndarray):         # the GPU has multiplied by ones before it could say that there is nothing else
+        factors = np.where(above, max_norm, 1.0) / np.where(above, norms, 1.0)
+        slices *= factors.astype(weight.dtype).reshape(-1, *[1] * (slices.ndim - 1))
+        weight.bump_version()
+    elif above.any():
         factors = (max_norm / norms[above]).astype(weight.dtype)
         slices[above] *= factors.reshape(-1, *[1] * (slices.ndim - 1))
         weight.bump_version()
