@@ -62,7 +62,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         """A copy in the host's memory; waits for the GPU."""
         out = np.empty(self.shape, self.dtype)
         if out.size:
-            runtime.device().download(out, contiguous(self).address)
+            runtime.download(out, contiguous(self).address)
         return out
 
     def item(self):
@@ -246,10 +246,17 @@ def empty(shape, dtype):
 def to_device(array):
     """A copy of a NumPy array on the GPU."""
     array = np.asarray(array)
+    if runtime.captured is not None:
+        return runtime.captured.constant(np.ascontiguousarray(array))
     out = empty(array.shape, array.dtype)
-    if array.size:
-        runtime.device().upload(out.address, np.ascontiguousarray(array))
+    upload_into(out, array)
     return out
+
+
+def upload_into(target, array):
+    """target[...] = a NumPy array of its shape and dtype, for a contiguous target."""
+    if array.size:
+        runtime.device().upload(target.address, np.ascontiguousarray(array))
 
 
 def full(shape, value, dtype):

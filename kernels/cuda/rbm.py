@@ -7,7 +7,7 @@ from kernels.cuda.array import blocks as grid_blocks
 from kernels.cuda.compiler import cuda, kernel, like, scalar
 from kernels.cuda.elementwise import mul
 from kernels.cuda.matmul import matmul
-from kernels.cuda.random import _stream, block_words, blocks
+from kernels.cuda.random import block_words, blocks, stream
 from kernels.cuda.rows import floating
 
 
@@ -27,10 +27,10 @@ def rbm_probabilities(states, w, bias, scale=1):
 
 
 @kernel
-def draw_kernel(probabilities, draws, seed, offset, units, row_blocks, count):
+def draw_kernel(probabilities, draws, seed, offset, shift, units, row_blocks, count):
     """draws = 1 where a uniform is below the probability: a thread for each Philox block, of which every row has `row_blocks`."""
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w = block_words(seed, offset + np.uint64(b))
+        w = block_words(seed, offset + shift[0] + np.uint64(b))
         row, first = b // row_blocks, b % row_blocks * 4
         for k in range(4):
             if first + k < units:
@@ -48,7 +48,7 @@ def rbm_sample(states, w, bias, seed, offset, scale=1, probabilities=False):
     p = _product("rbm_sample", states, w, bias, scale, "sigmoid")
     draws, (rows, units) = empty(p.shape, p.dtype) if probabilities else p, p.shape
     count = rbm_blocks(rows, units)
-    draw_kernel[grid_blocks(count), 256](p, draws, *_stream(seed, offset), units, blocks(units), count)
+    draw_kernel[grid_blocks(count), 256](p, draws, *stream(seed, offset), units, blocks(units), count)
     return (draws, p) if probabilities else draws
 
 

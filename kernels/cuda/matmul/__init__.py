@@ -1,12 +1,14 @@
-"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, tiles.py the one that the library calls, and plain.py
-the one for other types than float32."""
+"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, tiles.py the one that the library calls, tf32.py the one for
+tensor cores, which is called where fewer digits are allowed, and plain.py the one for other types than float32."""
 
 import math
 
 import numpy as np
 
+from kernels import config
 from kernels.cuda import runtime
 from kernels.cuda.array import as_device, broadcast_to, contiguous, empty, full
+from kernels.cuda.matmul import tf32
 from kernels.cuda.matmul.plain import plain_kernel
 from kernels.cuda.matmul.tiles import LARGE, MEDIUM, SMALL, tiled_kernel
 from kernels.shapes import ACTIVATIONS, product_shape
@@ -28,7 +30,8 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     activation   None, "relu", "sigmoid" or "tanh"
     out          contiguous array for the result
     accumulate   add the product to what is in `out`
-    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles (tiles.py), every other type as in plain.py.
+    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles (tiles.py), or on tensor cores where config.TF32 allows it and lines
+    start at multiples of 16 bytes (tf32.py); every other type as in plain.py.
     """
     as_device("matmul", a, b, bias, out)
     shape, rows, columns = product_shape(a, b)
@@ -82,8 +85,12 @@ def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, co
     lead_a, lead_b = a_row if a_along_k else a_k, b_column if b_along_k else b_k
     vectors_a = _by_fours(a, lead_a, step_a, K if a_along_k else M)
     vectors_b = _by_fours(b, lead_b, step_b, K if b_along_k else N)
-    tile = _choose(M, N, count)
-    kernel = tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, _by_fours(c, N, M * N, N), activation)
+    if config.TF32 and vectors_a and vectors_b:
+        tile = tf32.choose(M, N, count, runtime.device().processors)
+        kernel = tf32.tf32_kernel(tile, a_along_k, b_along_k, activation)
+    else:
+        tile = _choose(M, N, count)
+        kernel = tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, _by_fours(c, N, M * N, N), activation)
     grid = -(-N // tile.columns), -(-M // tile.rows), count
     kernel[grid, tile.threads](a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, int(biased), int(accumulate))
 
