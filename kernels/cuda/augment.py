@@ -9,7 +9,7 @@ from kernels.cuda.array import blocks as grid_blocks
 from kernels.cuda.compiler import cuda, device, kernel, scalar, typed
 from kernels.cuda.elementwise import minimum, mul
 from kernels.cuda.matmul import matmul
-from kernels.cuda.random import _stream, block_words, blocks
+from kernels.cuda.random import block_words, blocks, stream
 from kernels.cuda.warp import warp
 from kernels.shapes import picture_size, spline_nodes, spline_weights
 
@@ -29,11 +29,11 @@ def between(low, high, word):
 
 
 @kernel(doubles=True)
-def draw_changes(affine, light, bend, seed, offset, each, shift, rotation, scale, shear, flip, brightness, elastic, share, room_y, room_x,
-                 pictures):
+def draw_changes(affine, light, bend, seed, offset, later, each, shift, rotation, scale, shear, flip, brightness, elastic, share, room_y,
+                 room_x, pictures):
     """A thread for each picture: affine (2, 3), from places in the result to places in the source; its brightness; how far it bends."""
     for n in range(cuda.grid(1), pictures, cuda.gridsize(1)):
-        start = offset + np.uint64(n * each)
+        start = offset + later[0] + np.uint64(n * each)
         w0, w1, w2, w3 = block_words(seed, start)
         w4, w5, w6, w7 = block_words(seed, start + np.uint64(1))
         w8, w9, _, _ = block_words(seed, start + np.uint64(2))
@@ -52,11 +52,11 @@ def draw_changes(affine, light, bend, seed, offset, each, shift, rotation, scale
 
 
 @kernel(doubles=True)
-def draw_nodes(nodes, seed, offset, each, count, halves, n):
+def draw_nodes(nodes, seed, offset, later, each, count, halves, n):
     """nodes (N, 2, count): standard normal numbers along y and x. A thread for each Philox block, of which a picture has `halves`."""
     for at in range(cuda.grid(1), n, cuda.gridsize(1)):
         picture, b = at // halves, at % halves
-        w = block_words(seed, offset + np.uint64(picture * each + UNIFORM_BLOCKS + b))
+        w = block_words(seed, offset + later[0] + np.uint64(picture * each + UNIFORM_BLOCKS + b))
         for k in range(2):
             if 2 * b + k < count:
                 down, right = scalar.normal32(w[2 * k], w[2 * k + 1])
@@ -75,15 +75,15 @@ def augment(x, seed, offset, distortion, size=None):
     (h, w), (N, _, H, W) = picture_size("augment", x, size), x.shape
     if not (0 <= h <= H and 0 <= w <= W):
         raise ValueError(f"augment: a piece of {h} x {w} pixels cannot be cut out of pictures of {H} x {W}")
-    d, each, stream = distortion, augment_blocks(distortion, (h, w)), _stream(seed, offset)
+    d, each, start = distortion, augment_blocks(distortion, (h, w)), stream(seed, offset)
     affine, light, bend = empty((N, 2, 3), np.float64), empty((N, 1, 1, 1), x.dtype), empty((N, 1, 1, 1), x.dtype)
     amounts = map(np.float64, (d.shift, d.rotation, d.scale, d.shear, d.flip, d.brightness, d.elastic, d.share, H - h, W - w))
-    draw_changes[grid_blocks(N), 256](affine, light, bend, *stream, each, *amounts, N)
+    draw_changes[grid_blocks(N), 256](affine, light, bend, *start, each, *amounts, N)
     field = None
     if d.elastic:
         down, right = (spline_weights(n, d.spacing).astype(x.dtype) for n in (h, w))
         nodes, halves = empty((N, 2, len(down), len(right)), x.dtype), each - UNIFORM_BLOCKS
-        draw_nodes[grid_blocks(N * halves), 256](nodes, *stream, each, len(down) * len(right), halves, N * halves)
+        draw_nodes[grid_blocks(N * halves), 256](nodes, *start, each, len(down) * len(right), halves, N * halves)
         field = mul(matmul(matmul(to_device(down).T, nodes), to_device(right)), bend)
     out = warp(x, affine, field, (h, w))
     return minimum(mul(out, light), np.asarray(1, x.dtype)) if d.brightness else out
