@@ -22,7 +22,8 @@ from cuda_wing import run
 from test_kernels import arguments, exports, file_of
 
 from kernels import cuda, reference
-from kernels.cuda import compiler, runtime
+from kernels.cuda import compiler, indexing, runtime
+from kernels.cuda.array import to_device
 from kernels.cuda.matmul import ladder, tf32, tiles
 from kernels.cuda.simulator import Simulator
 
@@ -64,7 +65,17 @@ def compile_all(names):
                     run(cuda, name, args)
     if "matmul" in names:
         compile_products(device)
+    if "gather_rows" in names:
+        compile_indexing()
     return device.found
+
+
+def compile_indexing():
+    """Keys that are arrays, which belong to no kernel of another wing."""
+    x, index = to_device(np.zeros((3, 4), np.float32)), to_device(np.zeros((3, 2), np.int64))
+    x[np.array([0, 2])] = x[np.array([1, 0])]
+    np.add.at(x, (slice(None), index[0]), np.take_along_axis(x, index, 1))
+    indexing.add_along(x[:, :2], 1, index, (3, 4))
 
 
 def compile_products(device):

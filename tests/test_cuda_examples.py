@@ -42,7 +42,7 @@ def learn(device, model, loss, batch):
     """(the losses of a few steps, the average of the model's weights)."""
     model, losses = model.to(device), []
     batch = [b.to(device) for b in batch]
-    optimizer = optim.Adam(model.parameters(), 0.01)
+    optimizer = optim.Adam(model.parameters(), 0.01, eps=1e-4)
     average = AveragedModel(model)
     for _ in range(STEPS):
         value = loss(model, *batch)
@@ -68,8 +68,8 @@ def vae(device):
 
 def table_vae(device):
     """Numbers, one of which may be missing, whole ones, and names; the importance-weighted bound, on condition of the class."""
-    columns = [{"kind": "numeric", "name": "a", "mean": 0.0, "std": 1.0, "missing": True, "whole": 1},
-               {"kind": "categorical", "name": "b", "categories": ["x", "y"]}]
+    columns = [{"kind": "Numeric", "name": "a", "mean": 0.0, "std": 1.0, "missing": True, "whole": 1},
+               {"kind": "Categorical", "name": "b", "categories": ["x", "y"]}]
     x = np.array([[0.3, 0, 0, 1], [0, 1, 1, 0], [-1.2, 0, 1, 0], [0.7, 0, 0, 1]], np.float32)
     losses, model = learn(device, VAE(Columns(columns), 2, [4], classes=2, activation="SiLU"),
                           lambda model, x, y: -model.iwae(model.likelihood.observe(x), y, 2), [snn.tensor(x), snn.tensor([0, 1, 1, 0])])
@@ -89,7 +89,7 @@ def gan(device):
 
 def vae_gan(device):
     model, losses = VAEGAN(Pictures((1, 2, 2)), 2, [5]).to(device), []
-    optimizer = optim.Adam(model.parameters(), 0.01)
+    optimizer = optim.Adam(model.parameters(), 0.01, eps=1e-4)
     for _ in range(STEPS):
         losses += [value.item() for value in model.backward(rows(4, 4).reshape(4, 1, 2, 2).to(device))[:3]]
         optimizer.step()
