@@ -27,7 +27,7 @@ from scratchnn.random import Generator  # noqa: E402
 from scratchnn.run import Run  # noqa: E402
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-STEPS = 3
+STEPS = 2
 
 
 @pytest.fixture(autouse=True)

@@ -53,10 +53,13 @@ def on(device, operation, args):
     return found + [g.cpu().numpy() for g in gradients]
 
 
-@pytest.mark.parametrize("operation", [pytest.param(operation, id=name) for name, operation in registry.items()
-                                       if operation.rules and name not in MISSING | {"to_device"} and hasattr(cuda, KERNELS.get(name, "add"))])
+THERE = {name: operation for name, operation in registry.items()
+         if operation.rules and name not in MISSING | {"to_device"} and hasattr(cuda, KERNELS.get(name, "add"))}
+
+
+@pytest.mark.parametrize("operation", [pytest.param(operation, id=name) for name, operation in THERE.items()])
 def test_operation(operation):
-    for case in cases(operation)[:3]:
+    for case in cases(operation)[:2]:
         args = given(operation, case)
         for there, here in zip(on("cuda", operation, args), on("cpu", operation, args), strict=True):
             assert there.dtype == here.dtype
