@@ -1,7 +1,5 @@
 """Pictures changed at random, to learn from. Names and formulas: kernels/cpu/augment.py; what is drawn is the same."""
 
-import math
-
 import numpy as np
 
 from kernels.cuda.array import as_device, empty, to_device
@@ -28,7 +26,7 @@ def between(low, high, word):
     return low + (high - low) * np.float64(scalar.uniform32(word))
 
 
-@kernel(doubles=True)
+@kernel(doubles=True, threads=64, blocks=16)
 def draw_changes(affine, light, bend, seed, offset, later, each, shift, rotation, scale, shear, flip, brightness, elastic, share, room_y,
                  room_x, pictures):
     """A thread for each picture: affine (2, 3), from places in the result to places in the source; its brightness; how far it bends."""
@@ -40,8 +38,8 @@ def draw_changes(affine, light, bend, seed, offset, later, each, shift, rotation
         strength = 1.0 if scalar.uniform32(w9) < share else 0.0
         down, right = between(-shift * strength, shift * strength, w0), between(-shift * strength, shift * strength, w1)
         angle, slant = between(-rotation * strength, rotation * strength, w2), between(-shear * strength, shear * strength, w3)
-        shrink, sign = math.exp(between(-scale * strength, scale * strength, w4)), -1.0 if scalar.uniform32(w5) < flip else 1.0
-        cos, sin = shrink * math.cos(angle), shrink * math.sin(angle)
+        shrink, sign = scalar.exp(between(-scale * strength, scale * strength, w4)), -1.0 if scalar.uniform32(w5) < flip else 1.0
+        cos, sin = shrink * scalar.cos(angle), shrink * scalar.sin(angle)
         c, d = sign * (sin + slant * cos), sign * (cos - slant * sin)
         affine[6 * n], affine[6 * n + 1] = cos, -sin
         affine[6 * n + 2] = between(-0.5 * room_y, 0.5 * room_y, w6) - cos * down + sin * right
@@ -78,7 +76,7 @@ def augment(x, seed, offset, distortion, size=None):
     d, each, start = distortion, augment_blocks(distortion, (h, w)), stream(seed, offset)
     affine, light, bend = empty((N, 2, 3), np.float64), empty((N, 1, 1, 1), x.dtype), empty((N, 1, 1, 1), x.dtype)
     amounts = map(np.float64, (d.shift, d.rotation, d.scale, d.shear, d.flip, d.brightness, d.elastic, d.share, H - h, W - w))
-    draw_changes[grid_blocks(N), 256](affine, light, bend, *start, each, *amounts, N)
+    draw_changes[grid_blocks(N, 64), 64](affine, light, bend, *start, each, *amounts, N)
     field = None
     if d.elastic:
         down, right = (spline_weights(n, d.spacing).astype(x.dtype) for n in (h, w))

@@ -97,7 +97,7 @@ def lerp_grid_backward(g, grid, size):
 
 # ---- what they share ------------------------------------------------------------------------------------------------
 
-@kernel
+@kernel(blocks=4)
 def grid_backward_kernel(g, dx, row_starts, rows, row_shares, column_starts, columns, column_shares, h, w, H, W, n):
     """dx[p, i, j] = the sum of row_share * column_share * g[p, row, column] over all that read (i, j): rows[row_starts[i]] and on."""
     for at in range(cuda.grid(1), n, cuda.gridsize(1)):

@@ -16,7 +16,7 @@ def pixel(x, start, y, column, H, W):
     return x[start + y * W + column] if 0 <= y < H and 0 <= column < W else typed(x, 0)
 
 
-@kernel(doubles=True)
+@kernel(doubles=True, blocks=4)
 def warp_kernel(x, affine, displacement, bent, out, C, H, W, h, w, n):
     """A thread for each place of a picture of the result, all channels of it. Positions are float64, as on the CPU."""
     for at in range(cuda.grid(1), n, cuda.gridsize(1)):
