@@ -5,11 +5,13 @@ lie on the host or on the GPU; a boolean one is brought to the host, since the s
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
 from kernels.cuda import elementwise, embedding
 from kernels.cuda.array import DeviceArray, blocks, broadcast_to, contiguous, copy_into, empty, full, lowest, to_device
+from kernels.cuda.checks import require_inside
 from kernels.cuda.compiler import cuda, kernel, typed
 
 
@@ -73,26 +75,30 @@ def _parts(x, key):
 
 
 def _rows(indices, sizes, shape):
-    """One index (n,) on the GPU for arrays that index dimensions of these sizes. IndexError for one that lies outside."""
+    """One index (n,) on the GPU for arrays that index dimensions of these sizes. IndexError for one that lies outside: of arrays on the GPU
+    when the host next waits."""
     total, step = None, 1
     for index, size in zip(indices[::-1], sizes[::-1], strict=True):
         if index.dtype.kind not in "iu":
             raise IndexError(f"arrays that index must hold whole numbers or booleans, not {index.dtype}")
         index = index.astype(np.int64, copy=False)
         if isinstance(index, DeviceArray):
-            index = elementwise.where(index < 0, index + size, index)
-            outside = embedding.first_outside(contiguous(index), size)
+            index = contiguous(elementwise.where(index < 0, index + size, index))
+            require_inside(index, size, partial(_outside, size))
         else:
             low, high = (index.min(), index.max()) if index.size else (0, 0)
-            outside = (0, low if low < -size else high) if not -size <= low <= high < max(size, 1) else None
-            index = to_device(np.where(index < 0, index + size, index)) if any(isinstance(i, DeviceArray) for i in indices) else \
-                np.where(index < 0, index + size, index)
-        if outside:
-            raise IndexError(f"index {outside[1]} is outside a dimension of size {size}")
+            if not -size <= low <= high < max(size, 1):
+                raise _outside(size, 0, low if low < -size else high)
+            index = np.where(index < 0, index + size, index)
+            index = to_device(index) if any(isinstance(i, DeviceArray) for i in indices) else index
         total, step = (index if total is None else index * step + total), step * size
     if isinstance(total, DeviceArray):
         return contiguous(broadcast_to(total, shape)).ravel()
     return to_device(np.broadcast_to(total, shape).ravel())
+
+
+def _outside(size, place, value):
+    return IndexError(f"index {value} is outside a dimension of size {size}")
 
 
 # ---- reading, setting, adding -----------------------------------------------------------------------------------------
@@ -104,7 +110,7 @@ def get(x, key):
     table = contiguous(plan.view.transpose([*plan.axes, *plan.rest]))
     out, columns = empty((*plan.found, *kept), x.dtype), math.prod(kept)
     if out.size:
-        embedding.gather_rows_kernel[blocks(out.size), 256](table, plan.index, out, columns, out.size)
+        embedding.gather_rows_kernel[blocks(out.size), 256](table, plan.index, out, math.prod(plan.sizes), columns, out.size)
     return out.transpose(plan.ordered(len(plan.found)))
 
 
@@ -128,7 +134,8 @@ def put_kernel(x, start, offsets, values, n):
 def put(x, key, value):
     """x[key] = value; of an element that is named twice the last one stays. The places are worked out on the host."""
     key = tuple(k.numpy() if isinstance(k, DeviceArray) else k for k in (key if isinstance(key, tuple) else (key,)))
-    whole = sum((np.arange(n).reshape(n, *[1] * (x.ndim - 1 - d)) * x.strides[d] for d, n in enumerate(x.shape)), np.zeros(x.shape, np.int64))
+    lines = [np.arange(n).reshape(n, *[1] * (x.ndim - 1 - d)) * x.strides[d] for d, n in enumerate(x.shape)]
+    whole = sum(lines, np.zeros(x.shape, np.int64))
     offsets = whole[key]
     value = contiguous(broadcast_to(value, offsets.shape))
     last, places = np.unique(offsets.ravel()[::-1], return_index=True)
@@ -146,7 +153,8 @@ def put(x, key, value):
 def take_along_kernel(x, index, y, size, count, inner, n):
     """y[outer, k, i] = x[outer, index[outer, k, i], i]: `count` of `size` numbers of each line, which lie `inner` apart."""
     for at in range(cuda.grid(1), n, cuda.gridsize(1)):
-        y[at] = x[(at // inner // count * size + index[at]) * inner + at % inner]
+        k = index[at]
+        y[at] = x[(at // inner // count * size + k) * inner + at % inner] if 0 <= k < size else typed(x, 0)
 
 
 def take_along(x, index, dim):
@@ -183,9 +191,7 @@ def add_along(g, dim, index, shape):
 
 
 def _along(index, size):
-    """The index as contiguous int64. IndexError for one that lies outside."""
+    """The index as contiguous int64."""
     index = contiguous(index.astype(np.int64, copy=False))
-    outside = embedding.first_outside(index, size)
-    if outside:
-        raise IndexError(f"index {outside[1]} is outside 0..{size - 1}")
+    require_inside(index, size, partial(_outside, size))
     return index
