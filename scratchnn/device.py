@@ -72,3 +72,14 @@ def moved(array, device: Device):
     kernels.use_cuda()
     from kernels.cuda.array import to_device
     return to_device(array)
+
+
+def filled(shape, value, dtype, device: str | Device):
+    """A new array of one value, or with None of whatever was in memory, on that device."""
+    if device is CPU or Device(device).type == "cpu":
+        if value is None:
+            return np.empty(shape, dtype)
+        return np.zeros(shape, dtype) if type(value) is int and value == 0 else np.full(shape, value, dtype)
+    kernels.use_cuda()
+    from kernels.cuda.array import empty, full
+    return empty(shape, dtype) if value is None else full(shape, value, dtype)

@@ -174,3 +174,14 @@ def test_a_machine_without_cuda_is_told_what_is_missing():
                             capture_output=True, text=True)
     assert "RuntimeError: device 'cuda' was asked for, but " in result.stderr
     assert "pip install 'scratchnn[cuda]'" in result.stderr or "nvidia-smi" in result.stderr
+
+
+def test_new_tensors_on_the_gpu():
+    for make in (lambda **o: snn.zeros(2, 3, **o), lambda **o: snn.ones((2,), **o), lambda **o: snn.full((2, 2), -0.0, **o),
+                 lambda **o: snn.tensor([[1, 2], [3, 4]], **o), lambda **o: snn.rand(5, generator=snn.Generator(1), **o)):
+        there, here = make(device="cuda"), make()
+        assert there.device == "cuda" and there.dtype == here.dtype
+        np.testing.assert_array_equal(there.cpu().numpy(), here.numpy())
+    assert snn.empty(3, device="cuda:0").shape == (3,)
+    with pytest.raises(ValueError, match="choose cpu, cuda or cuda:0"):
+        snn.zeros(2, device="gpu")

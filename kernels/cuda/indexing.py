@@ -5,6 +5,7 @@ lie on the host or on the GPU; a boolean one is brought to the host, since the s
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -74,19 +75,20 @@ def _parts(x, key):
 
 
 def _rows(indices, sizes, shape):
-    """One index (n,) on the GPU for arrays that index dimensions of these sizes. IndexError for one that lies outside: at once, or, if it
-    is on the GPU, later (checks.py)."""
+    """One index (n,) on the GPU for arrays that index dimensions of these sizes. IndexError for one that lies outside: of arrays on the GPU
+    when the host next waits."""
     total, step = None, 1
     for index, size in zip(indices[::-1], sizes[::-1], strict=True):
         if index.dtype.kind not in "iu":
             raise IndexError(f"arrays that index must hold whole numbers or booleans, not {index.dtype}")
         index = index.astype(np.int64, copy=False)
         if isinstance(index, DeviceArray):
-            index = elementwise.where(index < 0, index + size, index)
-            require_inside(index, size, _outside(size))
+            index = contiguous(elementwise.where(index < 0, index + size, index))
+            require_inside(index, size, partial(_outside, size))
         else:
-            if index.size and not -size <= index.min() <= index.max() < size:
-                raise _outside(size)(0, index[(index < -size) | (index >= size)].flat[0])
+            low, high = (index.min(), index.max()) if index.size else (0, 0)
+            if not -size <= low <= high < max(size, 1):
+                raise _outside(size, 0, low if low < -size else high)
             index = np.where(index < 0, index + size, index)
             index = to_device(index) if any(isinstance(i, DeviceArray) for i in indices) else index
         total, step = (index if total is None else index * step + total), step * size
@@ -95,8 +97,8 @@ def _rows(indices, sizes, shape):
     return to_device(np.broadcast_to(total, shape).ravel())
 
 
-def _outside(size):
-    return lambda place, value: IndexError(f"index {value} is outside a dimension of size {size}")
+def _outside(size, place, value):
+    return IndexError(f"index {value} is outside a dimension of size {size}")
 
 
 # ---- reading, setting, adding -----------------------------------------------------------------------------------------
@@ -132,10 +134,9 @@ def put_kernel(x, start, offsets, values, n):
 def put(x, key, value):
     """x[key] = value; of an element that is named twice the last one stays. The places are worked out on the host."""
     key = tuple(k.numpy() if isinstance(k, DeviceArray) else k for k in (key if isinstance(key, tuple) else (key,)))
-    offsets = np.zeros(x.shape, np.int64)
-    for d, (n, stride) in enumerate(zip(x.shape, x.strides, strict=True)):
-        offsets += stride * np.arange(n).reshape(n, *[1] * (x.ndim - 1 - d))
-    offsets = offsets[key]
+    lines = [np.arange(n).reshape(n, *[1] * (x.ndim - 1 - d)) * x.strides[d] for d, n in enumerate(x.shape)]
+    whole = sum(lines, np.zeros(x.shape, np.int64))
+    offsets = whole[key]
     value = contiguous(broadcast_to(value, offsets.shape))
     last, places = np.unique(offsets.ravel()[::-1], return_index=True)
     if last.size < offsets.size:
@@ -152,8 +153,8 @@ def put(x, key, value):
 def take_along_kernel(x, index, y, size, count, inner, n):
     """y[outer, k, i] = x[outer, index[outer, k, i], i]: `count` of `size` numbers of each line, which lie `inner` apart."""
     for at in range(cuda.grid(1), n, cuda.gridsize(1)):
-        place = index[at]
-        y[at] = x[(at // inner // count * size + place) * inner + at % inner] if 0 <= place < size else typed(x, math.nan)
+        k = index[at]
+        y[at] = x[(at // inner // count * size + k) * inner + at % inner] if 0 <= k < size else typed(x, 0)
 
 
 def take_along(x, index, dim):
@@ -190,7 +191,7 @@ def add_along(g, dim, index, shape):
 
 
 def _along(index, size):
-    """The index as contiguous int64; that none lies outside is looked at later (checks.py)."""
+    """The index as contiguous int64."""
     index = contiguous(index.astype(np.int64, copy=False))
-    require_inside(index, size, _outside(size))
+    require_inside(index, size, partial(_outside, size))
     return index
