@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 import kernels
-from scratchnn.device import Device, moved, on_host
+from scratchnn.device import CPU, Device, moved, on_host
 from scratchnn.op import op
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor, _flat
@@ -23,7 +23,7 @@ def _words(dtype) -> int:
 
 def _wing(device):
     """The kernels that make random numbers where the device has its memory: the same numbers on each."""
-    if device is None or Device(device).type == "cpu":
+    if device is CPU or Device(device).type == "cpu":
         return kernels
     kernels.use_cuda()
     from kernels.cuda import random
@@ -31,7 +31,7 @@ def _wing(device):
 
 
 def rand(*size, dtype=np.float32, generator: Generator | None = None, requires_grad: bool = False,
-         device: str | Device | None = None) -> Tensor:
+         device: str | Device = CPU) -> Tensor:
     """Uniform in [0, 1): a shape, or its sizes one by one. The same numbers on every device."""
     shape = _flat(size)
     start = _take(generator, math.prod(shape), _words(dtype))
@@ -39,7 +39,7 @@ def rand(*size, dtype=np.float32, generator: Generator | None = None, requires_g
 
 
 def randn(*size, dtype=np.float32, generator: Generator | None = None, requires_grad: bool = False,
-          device: str | Device | None = None) -> Tensor:
+          device: str | Device = CPU) -> Tensor:
     """Standard normal: a shape, or its sizes one by one. The same numbers on every device."""
     shape = _flat(size)
     count = math.prod(shape)
