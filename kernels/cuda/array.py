@@ -186,6 +186,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
             raise ValueError(f"an array of shape {self.shape} is neither true nor false; use .any() or .all()")
         return bool(self.item())
 
+    def __index__(self): return self.item().__index__()
     def __float__(self): return float(self.item())
     def __int__(self): return int(self.item())
 
