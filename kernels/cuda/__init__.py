@@ -4,6 +4,7 @@ Importing it needs the packages of `scratchnn[cuda]`; kernels/cuda/compiler.py s
 """
 
 from kernels.cuda.batch_norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward
+from kernels.cuda.conv import conv, conv_input_gradient, conv_weight_gradient
 from kernels.cuda.elementwise import (
     abs,
     add,

@@ -1,14 +1,14 @@
-"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, tiles.py the one that the library calls, and plain.py
-the one for other types than float32."""
+"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, products.py with the main loop in tiles.py the one that
+the library calls, and plain.py the one for other types than float32."""
 
 import math
 
 import numpy as np
 
-from kernels.cuda import runtime
-from kernels.cuda.array import as_device, broadcast_to, contiguous, empty, full
+from kernels.cuda.array import as_device, blocks, broadcast_to, contiguous, empty, full
 from kernels.cuda.matmul.plain import plain_kernel
-from kernels.cuda.matmul.tiles import LARGE, MEDIUM, SMALL, tiled_kernel
+from kernels.cuda.matmul.products import add_parts, tiled_kernel
+from kernels.cuda.matmul.tiles import choose, split
 from kernels.shapes import ACTIVATIONS, product_shape
 
 
@@ -78,25 +78,26 @@ def _lay_out(x, batch):
 
 
 def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, count, biased, activation, accumulate):
+    lead_a, lead_b, form = lay(a, b, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b)
+    parts, length = split(M, N, K) if count == 1 else (1, K)
+    tile, cut = choose(M, N, count * parts), parts > 1
+    found = empty((parts, M, N), c.dtype) if cut else c
+    kernel = tiled_kernel(tile, *form, by_fours(c, N, M * N, N), None if cut else activation, cut)
+    kernel[(*tile.grid(M, N), count * parts), tile.threads](a, b, found, bias, M, N, K, lead_a, lead_b, step_a, step_b, length,
+                                                            int(biased and not cut), int(accumulate and not cut))
+    if cut:
+        add_parts(activation)[blocks(c.size), 256](found, c, bias, c.size, N, parts, int(biased), int(accumulate))
+
+
+def lay(a, b, M, N, K, a_row, a_k, b_k, b_column, step_a=0, step_b=0):
+    """(distance of the lines of a, those of b, how tiled_kernel wants to know it: whether either lies along k, whether by fours)."""
     a_along_k, b_along_k = a_k == 1, b_column != 1
     lead_a, lead_b = a_row if a_along_k else a_k, b_column if b_along_k else b_k
-    vectors_a = _by_fours(a, lead_a, step_a, K if a_along_k else M)
-    vectors_b = _by_fours(b, lead_b, step_b, K if b_along_k else N)
-    tile = _choose(M, N, count)
-    kernel = tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, _by_fours(c, N, M * N, N), activation)
-    grid = -(-N // tile.columns), -(-M // tile.rows), count
-    kernel[grid, tile.threads](a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, int(biased), int(accumulate))
+    return lead_a, lead_b, (a_along_k, b_along_k, by_fours(a, lead_a, step_a, K if a_along_k else M),
+                            by_fours(b, lead_b, step_b, K if b_along_k else N))
 
 
-def _choose(M, N, count):
-    """The largest tile that still gives every multiprocessor a block; the result has the same bits for each."""
-    for tile in (LARGE, MEDIUM):
-        if -(-M // tile.rows) * -(-N // tile.columns) * count >= runtime.device().processors:
-            return tile
-    return SMALL
-
-
-def _by_fours(x, lead, step, length):
+def by_fours(x, lead, step, length):
     """Whether vector loads fit: all lines start at multiples of 16 bytes, and have a multiple of four numbers."""
     return x.address % 16 == 0 and not any(n % 4 for n in (lead, step, length))
 
