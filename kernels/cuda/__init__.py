@@ -80,6 +80,7 @@ from kernels.cuda.loss import (
 from kernels.cuda.matmul import matmul, pack
 from kernels.cuda.norm import layer_norm, layer_norm_backward
 from kernels.cuda.optimizer import adagrad, adam, lerp, rmsprop, scale, sgd, squared_norms
+from kernels.cuda.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward, max_pool_values
 from kernels.cuda.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
 from kernels.cuda.rbm import rbm_blocks, rbm_inputs, rbm_probabilities, rbm_sample, rbm_statistics
 from kernels.cuda.reduce import (

@@ -218,6 +218,8 @@ def _check_vector(x, i):
 
 
 def ld4(x, i):
+    if isinstance(x, Shifted):
+        return ld4(x.base, x.start + int(i))
     _check_vector(x, i)
     return tuple((x.numbers if isinstance(x, Pointer) else x)[i:i + 4])
 

@@ -47,7 +47,7 @@ def conv(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), g
                                             *dilation, int(biased), int(activation is not None))
     elif y.size:
         plan, K = forward_plan(C, x.shape[2:], tuple(kernel), size, padding, dilation), weight[0].size
-        _pictures(weight, x, y, bias, plan, True, groups, C, M, K, M * K, stride, (1, 1), biased, activation is not None)
+        _pictures(weight, x, y, bias, plan, K, groups, C, M, stride, (1, 1), biased, activation is not None)
     return y
 
 
@@ -74,11 +74,11 @@ def conv_input_gradient(g, weight, size, bias=None, stride=(1, 1), padding=(0, 0
         conv_input_gradient_plain[blocks(out.size), THREADS](g, weight, bias, out, out.size, groups, C, M, *size, *kernel, *out_size,
                                                              *stride, *padding, *dilation, int(biased))
     elif out.size:
-        plan, lead = backward_plan(M, C, out_size, kernel, size, stride, padding, dilation), -(-C // 4) * 4
-        packed = empty((groups, plan.entries, lead), dtype)
-        pack_kernel[blocks(packed.size), THREADS](weight, packed, plan.table, plan.entries, C, lead, math.prod(kernel), weight.size // groups,
+        plan = backward_plan(M, C, out_size, kernel, size, stride, padding, dilation)
+        packed = empty((groups, C, plan.entries), dtype)
+        pack_kernel[blocks(packed.size), THREADS](weight, packed, plan.table, plan.entries, C, math.prod(kernel), weight.size // groups,
                                                   packed.size)
-        _pictures(packed, g, out, bias, plan, False, groups, M, C, lead, plan.entries * lead, (1, 1), stride, biased, False)
+        _pictures(packed, g, out, bias, plan, plan.entries, groups, M, C, (1, 1), stride, biased, False)
     return out
 
 
@@ -109,14 +109,13 @@ def _is_plain(dtype, C, M):
     return dtype != np.float32 or (C == 1 and M == 1)
 
 
-def _pictures(w, x, y, bias, plan, along_k, groups, C, M, lead, w_group, step, out_step, biased, relu):
-    """Launch the sums over a plan's table of C channels of x to M channels of y, for each group."""
+def _pictures(w, x, y, bias, plan, lead, groups, C, M, step, out_step, biased, relu):
+    """Launch the sums over a plan's table of C channels of x to M channels of y, for each group; the weights w (groups, M, lead)."""
     (H, W), (OH, OW), columns = x.shape[2:], y.shape[2:], len(x) * plan.pixels
-    tile = choose(M, columns, groups * plan.count)
-    vectors_y = plan.count == 1 and by_fours(y, OH * OW, 0, 0)
-    kernel = pictures_kernel(tile, along_k, by_fours(w, lead, w_group, 0), vectors_y, relu, plan.count > 1)
+    tile, strided = choose(M, columns, groups * plan.count), plan.count > 1
+    kernel = pictures_kernel(tile, by_fours(w, lead, 0, 0), by_fours(y, OH * OW, 0, 0) and not strided, relu, strided)
     kernel[(*tile.grid(M, columns), groups * plan.count), tile.threads](
-        w, x, y, bias, plan.table, plan.phases, len(x), groups, C, M, H, W, lead, w_group, *step, OH, OW, *out_step, plan.count, plan.used,
+        w, x, y, bias, plan.table, plan.phases, len(x), groups, C, M, H, W, lead, M * lead, *step, OH, OW, *out_step, plan.count, plan.used,
         int(biased))
 
 

@@ -84,14 +84,14 @@ def picture_finisher(tile, vectors, relu):
 
 
 @cache
-def pictures_kernel(tile, along_k, vectors_w, vectors_y, relu, strided=False):
-    """The kernel for a tile, weights that lie along k or across, whether they and y can be read and written by fours, relu or not, and
-    whether there are phases of a stride."""
+def pictures_kernel(tile, vectors_w, vectors_y, relu, strided):
+    """The kernel for a tile, whether weights and y can be read and written by fours, relu or not, and whether there are phases."""
     threads, tile_rows, tile_columns, count = tile.threads, tile.rows, tile.columns, tile.side ** 2
-    loop = main_loop(tile, matrix_loader(tile.rows, threads, along_k, vectors_w), picture_loader(tile.columns, threads))
+    loop = main_loop(tile, matrix_loader(tile.rows, threads, True, vectors_w), picture_loader(tile.columns, threads))
     finish = picture_finisher(tile, vectors_y, relu)
-    name = f"conv_{tile.rows}x{tile.columns}_{'nt'[not along_k]}_{'vs'[not vectors_w]}{'vs'[not vectors_y]}_{'relu' if relu else 'linear'}{'_strided' * strided}"
-    two = tile is LARGE and vectors_w and not strided                # blocks at once
+    name = (f"conv_{tile.rows}x{tile.columns}_{'vs'[not vectors_w]}{'vs'[not vectors_y]}_{'relu' if relu else 'linear'}"
+            f"{'_strided' * strided}")
+    two = tile is LARGE and vectors_w and not strided        # blocks at once; a phase's numbers take more registers
 
     @kernel(name=name, threads=threads, blocks=2 if two else None)
     def conv_tiled(w, x, y, bias, table, phases, N, groups, C, M, H, W, lead, w_group, sy, sx, OH, OW, osy, osx, phase_count, entries, biased):
@@ -107,7 +107,7 @@ def pictures_kernel(tile, along_k, vectors_w, vectors_y, relu, strided=False):
             i, j = divide(pixel, J)
             start = (n * groups + group) * C * H * W + i * sy * W + j * sx
             row = np.int32(i * sy) if column < N * I * J else np.int32(OUTSIDE)
-            loop(sums, (w, group * w_group + first * lead, row0, M, K, lead), (shifted(x, start), row, np.int32(j * sx), H, W, table, first), 0,
+            loop(sums, (shifted(w, group * w_group + first), 0, row0, M, K, lead), (shifted(x, start), row, np.int32(j * sx), H, W, table, first), 0,
                  K)
             place = ld4(phases, PHASE * phase) if strided else (OH, OW, 0, 0)        # read again, as registers are short in the loop
             plane = OH * OW
@@ -117,10 +117,10 @@ def pictures_kernel(tile, along_k, vectors_w, vectors_y, relu, strided=False):
 
 
 @kernel
-def pack_kernel(w, packed, table, entries, M, lead, taps, w_group, count):
-    """packed[group, entry, m] = the weight of an entry (plan.py) for channel m, its lines filled up with zeros to `lead` numbers."""
+def pack_kernel(w, packed, table, entries, M, taps, w_group, count):
+    """packed[group, m, entry] = the weight of an entry (plan.py) for channel m; 0 for those that fill up a slice."""
     for at in range(cuda.grid(1), count, cuda.gridsize(1)):
-        rest, m = divide(at, lead)
-        group, entry = divide(rest, entries)
+        rest, entry = divide(at, entries)
+        group, m = divide(rest, M)
         place = table[4 * entry + 3]
-        packed[at] = w[group * w_group + place + m * taps] if m < M and place >= 0 else typed(w, 0)
+        packed[at] = w[group * w_group + place + m * taps] if place >= 0 else typed(w, 0)
