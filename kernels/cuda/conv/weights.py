@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from kernels.cuda.compiler import cuda, device, kernel, ld4, put, typed
+from kernels.cuda.compiler import cuda, device, kernel, ld4, put, shifted, typed
 from kernels.cuda.conv.plan import OUTSIDE
 from kernels.cuda.indices import within
 from kernels.cuda.matmul.products import matrix_finisher
@@ -50,18 +50,18 @@ def pixel_loader(width, threads, start_of, fetch_one):
 
 @device
 def gradient_start(operand, k):
-    """(place of pixel k in channel `first`, whether there is one)."""
-    g, base, first, M, K, pixels, image, factor, shift = operand
+    """(pointer to pixel k in the first channel of the tile, how many channels of it there are)."""
+    g, base, left, K, pixels, image, factor, shift = operand
     n, pixel = pixel_of(k, pixels, factor, shift)
-    return base + n * image + pixel + first * pixels, k < K
+    return shifted(g, base + n * image + pixel), np.int32(left) if k < K else np.int32(0)
 
 
 @device
 def gradient_number(operand, start, row):
-    """g of channel first + row."""
-    g, base, first, M, K, pixels, image, factor, shift = operand
-    if start[1] & (first + row < M):
-        return g[start[0] + np.int32(row * pixels)]
+    """g of a row of the tile."""
+    g, base, left, K, pixels, image, factor, shift = operand
+    if np.int32(row) < start[1]:
+        return start[0][np.int32(row * pixels)]
     return typed(g, 0)
 
 
@@ -71,7 +71,7 @@ def picture_start(operand, k):
     pictures, base, first, K, pixels, image, factor, shift, table, taps, H, W = operand
     n, pixel = pixel_of(k, pixels, factor, shift)
     y, x, at, _ = ld4(table, 4 * pixel)
-    return base + n * image + at, y if k < K else np.int32(OUTSIDE), x
+    return shifted(pictures, base + n * image + at), y if k < K else np.int32(OUTSIDE), x
 
 
 @device
@@ -80,7 +80,7 @@ def picture_number(operand, start, column):
     pictures, base, first, K, pixels, image, factor, shift, table, taps, H, W = operand
     place, dy, dx, _ = ld4(taps, 4 * (first + column))
     if within(start[1] + dy, H) & within(start[2] + dx, W):
-        return pictures[start[0] + place]
+        return start[0][place]
     return typed(pictures, 0)
 
 
@@ -98,7 +98,7 @@ def weights_kernel(tile, vectors, cut):
         sums = cuda.local.array(count, np.float32)
         row0, column0, K, z = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns, N * pixels, cuda.blockIdx.z
         group, begin, end = (0, z * length, min(z * length + length, K)) if cut else (z, 0, K)
-        loop(sums, (g, group * M * pixels, row0, M, K, pixels, groups * M * pixels, factor, shift),
+        loop(sums, (g, (group * M + row0) * pixels, M - row0, K, pixels, groups * M * pixels, factor, shift),
              (x, group * C * H * W, column0, K, pixels, groups * C * H * W, factor, shift, table, taps, H, W), begin, end)
         finish(sums, (dw, z * M * columns, M, columns, dw, 0, 0), row0, column0)
     return conv_weights

@@ -41,7 +41,7 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     batch = shape[:len(shape) - rows - columns]
     if b.ndim == 2 and a.ndim > 2:                           # one right operand for all: a single tall product
         a, M, batch = a.reshape(-1, K), math.prod(batch) * M, ()
-    (a, step_a), (b, step_b) = _lay_out(a, batch), _lay_out(b, batch)
+    (a, step_a), (b, step_b) = lay_out(a, batch), lay_out(b, batch)
     numbers = M, N, K, *a.strides[-2:], *b.strides[-2:], step_a, step_b
     run = _tiled if c.dtype == np.float32 else _plain
     run(a, b, c, full(1, 0, c.dtype) if bias is None else contiguous(bias), *numbers, math.prod(batch), bias is not None, activation,
@@ -63,7 +63,7 @@ def _check(a, b, bias, activation, out, shape, columns):
         raise ValueError(f"matmul: `out` must be a contiguous array of shape {shape}, the product's; it has shape {out.shape}")
 
 
-def _lay_out(x, batch):
+def lay_out(x, batch=()):
     """(x, distance from one matrix to the next): copied if neither rows nor columns of its matrices are contiguous, or the matrices do
     not follow one another."""
     if not batch:
@@ -78,7 +78,7 @@ def _lay_out(x, batch):
 
 
 def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, count, biased, activation, accumulate):
-    lead_a, lead_b, form = lay(a, b, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b)
+    lead_a, lead_b, form = form_of(M, N, K, a, b, a_row, a_k, b_k, b_column, step_a, step_b)
     parts, length = split(M, N, K) if count == 1 else (1, K)
     tile, cut = choose(M, N, count * parts), parts > 1
     found = empty((parts, M, N), c.dtype) if cut else c
@@ -89,12 +89,12 @@ def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, co
         add_parts(activation)[blocks(c.size), 256](found, c, bias, c.size, N, parts, int(biased), int(accumulate))
 
 
-def lay(a, b, M, N, K, a_row, a_k, b_k, b_column, step_a=0, step_b=0):
-    """(distance of the lines of a, those of b, how tiled_kernel wants to know it: whether either lies along k, whether by fours)."""
+def form_of(M, N, K, a, b, a_row, a_k, b_k, b_column, step_a=0, step_b=0):
+    """(distance of a's lines, of b's; whether a lies along k, b does, a can be read by fours, b can) for matrices from lay_out."""
     a_along_k, b_along_k = a_k == 1, b_column != 1
     lead_a, lead_b = a_row if a_along_k else a_k, b_column if b_along_k else b_k
-    return lead_a, lead_b, (a_along_k, b_along_k, by_fours(a, lead_a, step_a, K if a_along_k else M),
-                            by_fours(b, lead_b, step_b, K if b_along_k else N))
+    vectors_a, vectors_b = by_fours(a, lead_a, step_a, K if a_along_k else M), by_fours(b, lead_b, step_b, K if b_along_k else N)
+    return lead_a, lead_b, (a_along_k, b_along_k, vectors_a, vectors_b)
 
 
 def by_fours(x, lead, step, length):

@@ -43,6 +43,11 @@ def matrix_finisher(tile, vectors, activation=None):
     return finisher(tile, itself, write)
 
 
+def form_name(tile, a_along_k, b_along_k, *vectors):
+    """What kernels of one tile differ in: n or t for each operand, as it is or transposed; v or s for what is moved by fours or singly."""
+    return (f"{tile.rows}x{tile.columns}_{'nt'[not a_along_k]}{'nt'[b_along_k]}_" + "".join("sv"[v] for v in vectors))
+
+
 @cache
 def tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, activation, cut=False):
     """The kernel for a tile, the way either operand lies, whether they and C can be read and written by fours, an activation, and
@@ -51,8 +56,7 @@ def tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, ac
     loop = main_loop(tile, matrix_loader(tile.rows, threads, a_along_k, vectors_a),
                      matrix_loader(tile.columns, threads, b_along_k, vectors_b))
     finish = matrix_finisher(tile, vectors_c, activation)
-    name = (f"matmul_{tile.rows}x{tile.columns}_{'nt'[not a_along_k]}{'nt'[b_along_k]}_{'vs'[not vectors_a]}{'vs'[not vectors_b]}"
-            f"{'vs'[not vectors_c]}_{activation or 'linear'}{'_cut' * cut}")
+    name = f"matmul_{form_name(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c)}_{activation or 'linear'}{'_cut' * cut}"
 
     two = tile is LARGE and vectors_a and vectors_b and vectors_c and not cut        # blocks at once; single numbers take more registers
 
