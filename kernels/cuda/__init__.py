@@ -5,6 +5,7 @@ Importing it needs the packages of `scratchnn[cuda]`; kernels/cuda/compiler.py s
 
 from kernels.cuda.augment import augment, augment_blocks
 from kernels.cuda.batch_norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward
+from kernels.cuda.conv import conv, conv_input_gradient, conv_weight_gradient
 from kernels.cuda.elementwise import (
     abs,
     add,
@@ -80,6 +81,7 @@ from kernels.cuda.loss import (
 from kernels.cuda.matmul import matmul, pack
 from kernels.cuda.norm import layer_norm, layer_norm_backward
 from kernels.cuda.optimizer import adagrad, adam, lerp, rmsprop, scale, sgd, squared_norms
+from kernels.cuda.pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward, max_pool_values
 from kernels.cuda.random import bernoulli, blocks, categorical, dropout, normal, permutation, randint, uniform, words
 from kernels.cuda.rbm import rbm_blocks, rbm_inputs, rbm_probabilities, rbm_sample, rbm_statistics
 from kernels.cuda.reduce import (

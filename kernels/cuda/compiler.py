@@ -34,7 +34,7 @@ import numpy as np
 from kernels import config, jit
 
 __all__ = ["Compiled", "Kernel", "at", "bring16", "brought", "cuda", "device", "kernel", "ld4", "like", "mma", "outer4", "put", "registry",
-           "require_packages", "scalar", "st4", "tf32", "typed"]
+           "require_packages", "scalar", "shifted", "st4", "tf32", "typed"]
 
 INSTALL = "pip install 'scratchnn[cuda]'"
 PACKAGES = "numba-cuda", "cuda-bindings", "nvidia-nvjitlink"
@@ -63,7 +63,7 @@ def require_packages():
 SIMULATED = config.CUDA == "simulator"
 
 if SIMULATED:
-    from kernels.cuda.simulator import at, bring16, brought, cuda, ld4, like, mma, outer4, put, scalar, st4, tf32, typed
+    from kernels.cuda.simulator import at, bring16, brought, cuda, ld4, like, mma, outer4, put, scalar, shifted, st4, tf32, typed
 else:
     require_packages()
     import numba.cuda.dispatcher
@@ -100,12 +100,23 @@ else:
         return kind(address, x), lambda context, builder, signature, args: builder.inttoptr(args[0], context.get_value_type(kind))
 
     @intrinsic
+    def shifted(typing_context, x, n):
+        """The pointer y with y[i] = x[n + i] for a kernel's argument x; n may be negative. Made of a number (and declared to point to global
+        memory, which is then forgotten), lest LLVM adds n and i again for each i."""
+        def codegen(context, builder, signature, args):
+            number = ir.IntType(64)
+            bytes_each = number(x.dtype.bitwidth // 8)
+            address = builder.add(builder.ptrtoint(args[0], number), builder.mul(builder.sext(args[1], number), bytes_each))
+            return builder.addrspacecast(builder.inttoptr(address, args[0].type.pointee.as_pointer(1)), args[0].type)
+        return x(x, n), codegen
+
+    @intrinsic
     def ld4(typing_context, x, i):
-        """(x[i], ..., x[i + 3]) of a float32 array by one instruction of 128 bits; x + i must lie at a multiple of 16 bytes."""
-        signature = types.UniTuple(types.float32, 4)(x, i)
+        """(x[i], ..., x[i + 3]) of a float32 or int32 array by one instruction of 128 bits; x + i must lie at a multiple of 16 bytes."""
+        signature = types.UniTuple(x.dtype, 4)(x, i)
 
         def codegen(context, builder, signature, args):
-            vector = ir.VectorType(ir.FloatType(), 4)
+            vector = ir.VectorType(context.get_value_type(signature.args[0].dtype), 4)
             place = builder.bitcast(_element(context, builder, signature.args[0], *args), vector.as_pointer())
             loaded = builder.load(place, align=16)
             numbers = [builder.extract_element(loaded, ir.IntType(32)(k)) for k in range(4)]

@@ -177,6 +177,18 @@ class Pointer:
         self.numbers[i] = value
 
 
+class Shifted:
+    """A pointer to another number than the first, of which only those that the array has may be read."""
+
+    __slots__ = ("base", "dtype", "start")
+
+    def __init__(self, base, start):
+        self.base, self.start, self.dtype = base, int(start), base.dtype
+
+    def __getitem__(self, i):
+        return self.base[self.start + int(i)]
+
+
 # ---- the words that compiler.py adds to numba-cuda's -----------------------------------------------------------------
 
 def typed(x, value):
@@ -193,16 +205,21 @@ def at(address, x):
     return Pointer(runtime.device().numbers(int(address), x.dtype)) if address else Pointer(np.empty(0, x.dtype))
 
 
+shifted = Shifted
+
+
 def _check_vector(x, i):
     if not isinstance(x, Pointer):           # a local array, which becomes registers
         return
     x._check(i)
     x._check(i + 3)
-    if (x.numbers.ctypes.data + i * x.dtype.itemsize) % 16:
+    if (x.numbers.ctypes.data + int(i) * x.dtype.itemsize) % 16:
         raise ValueError(f"a vector at index {i} does not lie at a multiple of 16 bytes")
 
 
 def ld4(x, i):
+    if isinstance(x, Shifted):
+        return ld4(x.base, x.start + int(i))
     _check_vector(x, i)
     return tuple((x.numbers if isinstance(x, Pointer) else x)[i:i + 4])
 

@@ -1,16 +1,16 @@
-"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, tiles.py the one that the library calls, tf32.py the one for
-tensor cores, which is called where fewer digits are allowed, and plain.py the one for other types than float32."""
+"""Matrix products, a ladder: ladder.py holds the rungs from the definition on, products.py with the main loop in tiles.py the one that
+the library calls, tf32.py the one for tensor cores, where fewer digits are allowed, and plain.py the one for other types than float32."""
 
 import math
 
 import numpy as np
 
 from kernels import config
-from kernels.cuda import runtime
-from kernels.cuda.array import as_device, broadcast_to, contiguous, empty, full
+from kernels.cuda.array import as_device, blocks, broadcast_to, contiguous, empty, full
 from kernels.cuda.matmul import tf32
 from kernels.cuda.matmul.plain import plain_kernel
-from kernels.cuda.matmul.tiles import LARGE, MEDIUM, SMALL, tiled_kernel
+from kernels.cuda.matmul.products import add_parts, tiled_kernel
+from kernels.cuda.matmul.tiles import choose, split
 from kernels.shapes import ACTIVATIONS, product_shape
 
 
@@ -44,7 +44,7 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     batch = shape[:len(shape) - rows - columns]
     if b.ndim == 2 and a.ndim > 2:                           # one right operand for all: a single tall product
         a, M, batch = a.reshape(-1, K), math.prod(batch) * M, ()
-    (a, step_a), (b, step_b) = _lay_out(a, batch), _lay_out(b, batch)
+    (a, step_a), (b, step_b) = lay_out(a, batch), lay_out(b, batch)
     numbers = M, N, K, *a.strides[-2:], *b.strides[-2:], step_a, step_b
     run = _tiled if c.dtype == np.float32 else _plain
     run(a, b, c, full(1, 0, c.dtype) if bias is None else contiguous(bias), *numbers, math.prod(batch), bias is not None, activation,
@@ -66,7 +66,7 @@ def _check(a, b, bias, activation, out, shape, columns):
         raise ValueError(f"matmul: `out` must be a contiguous array of shape {shape}, the product's; it has shape {out.shape}")
 
 
-def _lay_out(x, batch):
+def lay_out(x, batch=()):
     """(x, distance from one matrix to the next): copied if neither rows nor columns of its matrices are contiguous, or the matrices do
     not follow one another."""
     if not batch:
@@ -81,29 +81,34 @@ def _lay_out(x, batch):
 
 
 def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, count, biased, activation, accumulate):
+    lead_a, lead_b, form = form_of(M, N, K, a, b, a_row, a_k, b_k, b_column, step_a, step_b)
+    if config.TF32 and form[2] and form[3]:
+        return _on_tensor_cores(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, form, count, biased, activation, accumulate)
+    parts, length = split(M, N, K) if count == 1 else (1, K)
+    tile, cut = choose(M, N, count * parts), parts > 1
+    found = empty((parts, M, N), c.dtype) if cut else c
+    kernel = tiled_kernel(tile, *form, by_fours(c, N, M * N, N), None if cut else activation, cut)
+    kernel[(*tile.grid(M, N), count * parts), tile.threads](a, b, found, bias, M, N, K, lead_a, lead_b, step_a, step_b, length,
+                                                            int(biased and not cut), int(accumulate and not cut))
+    if cut:
+        add_parts(activation)[blocks(c.size), 256](found, c, bias, c.size, N, parts, int(biased), int(accumulate))
+
+
+def _on_tensor_cores(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, form, count, biased, activation, accumulate):
+    tile = tf32.choose(M, N, count)
+    kernel = tf32.tf32_kernel(tile, *form[:2], activation)[(*tile.grid(M, N), count), tile.threads]
+    kernel(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, int(biased), int(accumulate))
+
+
+def form_of(M, N, K, a, b, a_row, a_k, b_k, b_column, step_a=0, step_b=0):
+    """(distance of a's lines, of b's; whether a lies along k, b does, a can be read by fours, b can) for matrices from lay_out."""
     a_along_k, b_along_k = a_k == 1, b_column != 1
     lead_a, lead_b = a_row if a_along_k else a_k, b_column if b_along_k else b_k
-    vectors_a = _by_fours(a, lead_a, step_a, K if a_along_k else M)
-    vectors_b = _by_fours(b, lead_b, step_b, K if b_along_k else N)
-    if config.TF32 and vectors_a and vectors_b:
-        tile = tf32.choose(M, N, count, runtime.device().processors)
-        kernel = tf32.tf32_kernel(tile, a_along_k, b_along_k, activation)
-    else:
-        tile = _choose(M, N, count)
-        kernel = tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, _by_fours(c, N, M * N, N), activation)
-    grid = -(-N // tile.columns), -(-M // tile.rows), count
-    kernel[grid, tile.threads](a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, int(biased), int(accumulate))
+    vectors_a, vectors_b = by_fours(a, lead_a, step_a, K if a_along_k else M), by_fours(b, lead_b, step_b, K if b_along_k else N)
+    return lead_a, lead_b, (a_along_k, b_along_k, vectors_a, vectors_b)
 
 
-def _choose(M, N, count):
-    """The largest tile that still gives every multiprocessor a block; the result has the same bits for each."""
-    for tile in (LARGE, MEDIUM):
-        if -(-M // tile.rows) * -(-N // tile.columns) * count >= runtime.device().processors:
-            return tile
-    return SMALL
-
-
-def _by_fours(x, lead, step, length):
+def by_fours(x, lead, step, length):
     """Whether vector loads fit: all lines start at multiples of 16 bytes, and have a multiple of four numbers."""
     return x.address % 16 == 0 and not any(n % 4 for n in (lead, step, length))
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.cuda import runtime
 from kernels.cuda.compiler import bring16, brought, cuda, device, kernel, mma, tf32, typed
 from kernels.cuda.matmul.plain import FUNCTIONS
 from kernels.cuda.matmul.tiles import written_out
@@ -41,13 +42,18 @@ class Tile(NamedTuple):
     @property
     def warps_down(self): return self.rows // (16 * self.high)
 
+    def grid(self, rows, columns):
+        """(across, down): the blocks for a result of so many rows and columns."""
+        return -(-columns // self.columns), -(-rows // self.rows)
+
 
 LARGE, SMALL = Tile(128, 128, 4), Tile(64, 64, 2)
 
 
-def choose(M, N, count, processors):
+def choose(rows, columns, count):
     """The large tile if every multiprocessor gets a block of it; the result has the same bits for each."""
-    return LARGE if -(-M // LARGE.rows) * -(-N // LARGE.columns) * count >= processors else SMALL
+    across, down = LARGE.grid(rows, columns)
+    return LARGE if across * down * count >= runtime.device().processors else SMALL
 
 
 class Slice:

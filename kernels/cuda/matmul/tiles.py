@@ -1,4 +1,4 @@
-"""The fast product of float32 matrices: tiles of C in registers, fed from shared memory by vector loads, two buffers in turn.
+"""The main loop of the fast products of float32 numbers: tiles of C = A B in registers, fed from shared memory, two buffers in turn.
 
     block     works on a tile of C, `rows` x `columns`, and goes along k in steps of DEPTH
     warp      has a part of it of 8 x 4 threads, so that a read of shared memory serves several threads at once
@@ -8,20 +8,18 @@ Shared memory holds a slice of A and one of B, both with k as the slow direction
 threads multiply one slice, the next is on its way from memory into registers; it then goes into the other buffer, and one
 barrier for each slice is enough.
 
-An operand lies "along k" if its neighbours in memory differ in k (A as it is, B transposed), otherwise across. Either way four
-neighbours are loaded at once; those along k are turned on their way into shared memory. Where lines do not start at multiples of
-16 bytes, numbers are loaded one by one.
+A kernel is made of two loaders, which know how an operand lies, this loop, and a finisher, which knows where results go: of plain
+matrices here and in products.py, of pictures in kernels/cuda/conv/, of draws in kernels/cuda/rbm.py.
 
-Each element of C is one chain of multiply-adds in the order of k, whatever the tiles: the same bits on every GPU.
+Each sum is one chain of multiply-adds in the order of k, whatever the tile: the same bits on every GPU.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from kernels.cuda.compiler import cuda, device, kernel, ld4, outer4, put, st4, typed
-from kernels.cuda.matmul.plain import FUNCTIONS
+from kernels.cuda import runtime
+from kernels.cuda.compiler import cuda, device, ld4, outer4, put, st4, typed
 
 DEPTH = 16
 PAD = 4           # numbers between the lines of a slice: turned numbers then fall into different banks of shared memory
@@ -37,8 +35,35 @@ class Tile(NamedTuple):
     @property
     def threads(self): return self.rows * self.columns // self.side ** 2
 
+    def grid(self, rows, columns):
+        """(across, down): the blocks for a result of so many rows and columns."""
+        return -(-columns // self.columns), -(-rows // self.rows)
+
 
 LARGE, MEDIUM, SMALL = Tile(128, 128, 8), Tile(64, 64, 8), Tile(32, 32, 4)
+
+
+def choose(rows, columns, count):
+    """The largest tile that is not half empty and gives every multiprocessor a block; the result has the same bits for each."""
+    for tile in (LARGE, MEDIUM):
+        across, down = tile.grid(rows, columns)
+        if 2 * min(rows, columns) > tile.rows and across * down * count >= runtime.device().processors:
+            return tile
+    return SMALL
+
+
+BLOCKS, SHORTEST = 256, 256          # blocks that a GPU should have to do, and the k that is worth one
+
+
+def split(rows, columns, K):
+    """(parts, length): into how many sums over k, each of `length`, a product is cut that would be few tiles. By the shapes alone, so
+    that every GPU adds up alike."""
+    across, down = MEDIUM.grid(rows, columns)
+    parts = min(BLOCKS // (across * down), K // SHORTEST)
+    if parts < 2:
+        return 1, K
+    length = -(-K // (parts * DEPTH)) * DEPTH
+    return -(-K // length), length
 
 
 def written_out(arguments, lines, **names):
@@ -46,6 +71,22 @@ def written_out(arguments, lines, **names):
     scope = {**names}
     exec(compile("\n    ".join([f"def function({arguments}):", *lines]), "<written out>", "exec"), scope)
     return device(scope["function"])
+
+
+# ---- loaders --------------------------------------------------------------------------------------------------------
+
+class Loader(NamedTuple):
+    """How the slices of an operand, DEPTH x width, come from memory into registers and from there into shared memory.
+
+    fetch     device function of (operand, k0, held): this thread's numbers of the slice from k0 on, 0 where the operand ends;
+              `operand` is a tuple of whatever it takes to find them
+    store     device function of (held, shared, start): the same on into the slice that starts at shared[start]
+    held      how many numbers these are
+    """
+
+    fetch: object
+    store: object
+    held: int
 
 
 @device
@@ -65,8 +106,14 @@ def fetch_singly(x, at, inside, left):
             x[at + 2] if inside and left > 2 else zero, x[at + 3] if inside and left > 3 else zero)
 
 
-def slice_mover(width, threads, along_k, vectors):
-    """(fetch, store): device functions that bring a slice of an operand, DEPTH x width, into registers, and on into shared memory."""
+def matrix_loader(width, threads, along_k, vectors):
+    """The Loader of a matrix as (x, base, first, size, K, lead): it starts at x[base], its lines lie `lead` apart, and of its `size` rows of
+    A, or columns of B, the slice has those from `first` on.
+
+    A matrix lies "along k" if its neighbours in memory differ in k (A as it is, B transposed), otherwise across. Either way four
+    neighbours are loaded at once; those along k are turned on their way into shared memory. Without `vectors`, where lines do not start
+    at multiples of 16 bytes, numbers are loaded one by one.
+    """
     fetch4 = fetch_vector if vectors else fetch_singly
     count = width * DEPTH // 4 // threads                   # loads of each thread
     line = width + PAD
@@ -80,7 +127,8 @@ def slice_mover(width, threads, along_k, vectors):
         return number // (width // 4), number % (width // 4) * 4
 
     @device
-    def fetch_one(p, x, base, first, k0, size, K, lead):
+    def fetch_one(p, operand, k0):
+        x, base, first, size, K, lead = operand
         k, column = place(p)
         k, column = k + k0, column + first
         if along_k:
@@ -99,11 +147,13 @@ def slice_mover(width, threads, along_k, vectors):
         else:
             st4(shared, at, four[0], four[1], four[2], four[3])
 
-    fetches = [f"st4(held, {4 * p}, *fetch_one({p}, x, base, first, k0, size, K, lead))" for p in range(count)]
+    fetches = [f"st4(held, {4 * p}, *fetch_one({p}, operand, k0))" for p in range(count)]
     stores = [f"store_one({p}, ld4(held, {4 * p}), shared, start)" for p in range(count)]
-    return (written_out("x, base, first, k0, size, K, lead, held", fetches, fetch_one=fetch_one, st4=st4),
-            written_out("held, shared, start", stores, store_one=store_one, ld4=ld4), 4 * count)
+    return Loader(written_out("operand, k0, held", fetches, fetch_one=fetch_one, st4=st4),
+                  written_out("held, shared, start", stores, store_one=store_one, ld4=ld4), 4 * count)
 
+
+# ---- the loop -------------------------------------------------------------------------------------------------------
 
 def multiplier(tile):
     """sums += the products of a slice: a device function of (sums, slice_a, at_a, slice_b, at_b), all DEPTH steps written out."""
@@ -115,80 +165,64 @@ def multiplier(tile):
     return written_out("sums, slice_a, at_a, slice_b, at_b", lines, ld4=ld4, outer4=outer4)
 
 
-def finisher(side, vectors, activation):
-    """Write a thread's sums to C: a device function, all rows written out. Bias and activation belong to it, so that C is written once."""
-    activated = FUNCTIONS[activation]
+def corner(tile):
+    """A device function: (row, column) in the tile of this thread's first sum."""
+    side, warps_down = tile.side, tile.rows // (8 * tile.side)
 
     @device
-    def finish(total, column, bias, biased):
-        return activated(total + bias[column] if biased else total)
-
-    @device
-    def write_four(four, c, at, inside, column, N, bias, biased, add):
-        """Four neighbours of C from c[at] on."""
-        if inside and column < N:
-            if vectors:
-                before = ld4(c, at) if add else (typed(c, 0), typed(c, 0), typed(c, 0), typed(c, 0))
-                st4(c, at, finish(before[0] + four[0], column, bias, biased), finish(before[1] + four[1], column + 1, bias, biased),
-                    finish(before[2] + four[2], column + 2, bias, biased), finish(before[3] + four[3], column + 3, bias, biased))
-            else:
-                for q in range(4):
-                    if column + q < N:
-                        value = four[q] + c[at + q] if add else four[q]
-                        c[at + q] = finish(value, column + q, bias, biased)
-
-    lines = []
-    for i in range(side):
-        lines += [f"row = row0 + {i // 4 * 32 + i % 4}", "at = base + row * N + column0"]
-        lines += [f"write_four(ld4(sums, {i * side + j * 4}), c, at + {j * 16}, row < M, column0 + {j * 16}, N, bias, biased, add)"
-                  for j in range(side // 4)]
-    return written_out("sums, c, base, row0, column0, M, N, bias, biased, add", lines, write_four=write_four, ld4=ld4)
-
-
-@cache
-def tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, activation):
-    """The kernel for a tile, the way either operand lies, whether they and C can be read and written by fours, and an activation."""
-    threads, side, tile_rows, tile_columns = tile.threads, tile.side, tile.rows, tile.columns
-    fetch_a, store_a, held_by_a = slice_mover(tile.rows, threads, a_along_k, vectors_a)
-    fetch_b, store_b, held_by_b = slice_mover(tile.columns, threads, b_along_k, vectors_b)
-    multiply, finish = multiplier(tile), finisher(side, vectors_c, activation)
-    size_a, size_b = DEPTH * (tile.rows + PAD), DEPTH * (tile.columns + PAD)
-    warps_down = tile.rows // (8 * side)
-    shared_a, shared_b, count = 2 * size_a, 2 * size_b, side * side
-    name = (f"matmul_{tile.rows}x{tile.columns}_{'nt'[not a_along_k]}{'nt'[b_along_k]}_{'vs'[not vectors_a]}{'vs'[not vectors_b]}"
-            f"{'vs'[not vectors_c]}_{activation or 'linear'}")
-
-    two = tile is LARGE and vectors_a and vectors_b and vectors_c        # blocks at once; single numbers take more registers
-
-    @kernel(name=name, threads=threads, blocks=2 if two else None)
-    def matmul_tiled(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, biased, add):
-        """C = act(A B + bias), or with `add` act(C + A B + bias), for each matrix of a batch (blockIdx.z)."""
-        slice_a, slice_b = cuda.shared.array(shared_a, np.float32), cuda.shared.array(shared_b, np.float32)
-        sums = cuda.local.array(count, np.float32)
-        held_a, held_b = cuda.local.array(held_by_a, np.float32), cuda.local.array(held_by_b, np.float32)
+    def thread_corner():
         warp, lane = cuda.threadIdx.x // 32, cuda.threadIdx.x % 32
-        down = warp % warps_down * 8 * side + lane // 4 * 4           # this thread's first row and column in the tile
-        right = warp // warps_down * 4 * side + lane % 4 * 4
-        row0, column0 = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns
-        base_a, base_b = cuda.blockIdx.z * step_a, cuda.blockIdx.z * step_b
+        return warp % warps_down * 8 * side + lane // 4 * 4, warp // warps_down * 4 * side + lane % 4 * 4
+    return thread_corner
+
+
+def main_loop(tile, loader_a, loader_b):
+    """A device function of (sums, a, b, begin, end): this thread's sums = A B over k = begin .. end - 1 for the operands a and b of the
+    loaders. What lies from K on these take for 0; an `end` before that must be whole slices away from `begin`."""
+    fetch_a, store_a, held_by_a = loader_a
+    fetch_b, store_b, held_by_b = loader_b
+    size_a, size_b = DEPTH * (tile.rows + PAD), DEPTH * (tile.columns + PAD)
+    shared_a, shared_b, count = 2 * size_a, 2 * size_b, tile.side ** 2
+    multiply, thread_corner = multiplier(tile), corner(tile)
+
+    @device
+    def loop(sums, a, b, begin, end):
+        slice_a, slice_b = cuda.shared.array(shared_a, np.float32), cuda.shared.array(shared_b, np.float32)
+        held_a, held_b = cuda.local.array(held_by_a, np.float32), cuda.local.array(held_by_b, np.float32)
+        down, right = thread_corner()
         for i in range(count):
-            sums[i] = typed(a, 0)
-        fetch_a(a, base_a, row0, 0, M, K, lead_a, held_a)
-        fetch_b(b, base_b, column0, 0, N, K, lead_b, held_b)
+            sums[i] = np.float32(0)
+        fetch_a(a, begin, held_a)
+        fetch_b(b, begin, held_b)
         store_a(held_a, slice_a, 0)
         store_b(held_b, slice_b, 0)
         cuda.syncthreads()
         at_a, at_b = 0, 0                                              # where the buffer in use starts
-        for k0 in range(DEPTH, K + DEPTH, DEPTH):
-            if k0 < K:
-                fetch_a(a, base_a, row0, k0, M, K, lead_a, held_a)
-                fetch_b(b, base_b, column0, k0, N, K, lead_b, held_b)
+        for k0 in range(begin + DEPTH, end + DEPTH, DEPTH):
+            if k0 < end:
+                fetch_a(a, k0, held_a)
+                fetch_b(b, k0, held_b)
             multiply(sums, slice_a, at_a + down, slice_b, at_b + right)
-            if k0 < K:
+            if k0 < end:
                 at_a, at_b = size_a - at_a, size_b - at_b
                 store_a(held_a, slice_a, at_a)
                 store_b(held_b, slice_b, at_b)
                 cuda.syncthreads()
-        finish(sums, c, cuda.blockIdx.z * M * N, row0 + down, column0 + right, M, N, bias, biased, add)
+    return loop
 
-    return matmul_tiled
+
+# ---- finishers ------------------------------------------------------------------------------------------------------
+
+def finisher(tile, locate, write):
+    """A device function of (sums, out, row0, column0) that hands a thread's sums on, four neighbours of a row at a time.
+
+    locate(column, out) is called once for each four columns, and tells write(four, place, row, out) what they have in common; `out` is a
+    tuple of whatever these two need.
+    """
+    side, thread_corner = tile.side, corner(tile)
+    lines = ["down, right = thread_corner()"]
+    lines += [f"place{j} = locate(column0 + right + {j * 16}, out)" for j in range(side // 4)]
+    for i in range(side):
+        lines += [f"row = row0 + down + {i // 4 * 32 + i % 4}"]
+        lines += [f"write(ld4(sums, {i * side + j * 4}), place{j}, row, out)" for j in range(side // 4)]
+    return written_out("sums, out, row0, column0", lines, locate=locate, write=write, ld4=ld4, thread_corner=thread_corner)
