@@ -24,7 +24,10 @@ from test_kernels import arguments, exports, file_of
 from kernels import cuda, reference
 from kernels.cuda import compiler, indexing, runtime
 from kernels.cuda.array import to_device
+from kernels.cuda.conv.pictures import pictures_kernel
+from kernels.cuda.conv.weights import weights_kernel
 from kernels.cuda.matmul import ladder, tf32, tiles
+from kernels.cuda.matmul.products import tiled_kernel
 from kernels.cuda.simulator import Simulator
 
 ARCHITECTURE = (9, 0)
@@ -59,14 +62,18 @@ def compile_all(names):
     runtime.device = lambda: device
     np.seterr(all="ignore")
     for name in names:
-        for N, D in CASES:
+        for N, D in CASES[1:2] if file_of(name) == "conv" else CASES:
             for args in arguments(name, np.float32, N, D):
+                if file_of(name) == "conv" and len(args[0]) > 2:       # which take other tiles: those of compile_convolutions suffice
+                    continue
                 with contextlib.suppress(ValueError):          # categorical, which finds no probabilities
                     run(cuda, name, args)
     if "matmul" in names:
         compile_products(device)
     if "gather_rows" in names:
         compile_indexing()
+    if "conv" in names:
+        compile_convolutions(device)
     return device.found
 
 
@@ -80,15 +87,24 @@ def compile_indexing():
 
 def compile_products(device):
     """The tiles that the small cases do not reach: the largest in each form, by fours and singly; every rung of the ladder."""
-    kinds, plain = ("*float32",) * 4 + ("int64",) * 9, ("*float32",) * 3 + ("int64",) * 3
+    kinds, plain = ("*float32",) * 4 + ("int64",) * 10, ("*float32",) * 3 + ("int64",) * 3
     wanted = [(tiles.LARGE, *form, True, True, True, None) for form in ((True, False), (False, False), (True, True))]
     wanted += [(tiles.LARGE, True, False, False, False, False, "tanh"), (tiles.MEDIUM, True, False, True, True, True, "sigmoid")]
     for options in wanted:
-        device.load(tiles.tiled_kernel(*options), kinds)
+        device.load(tiled_kernel(*options), kinds)
     for options in ((tf32.LARGE, True, False, None), (tf32.LARGE, False, True, None), (tf32.SMALL, True, True, "relu")):
-        device.load(tf32.tf32_kernel(*options), kinds)
+        device.load(tf32.tf32_kernel(*options), kinds[:-1])
     for rung in (ladder.matmul_naive, ladder.matmul_shared_tiles, ladder.matmul_register_tiles):
         device.load(rung, plain)
+
+
+def compile_convolutions(device):
+    """Large tiles of a forward pass and of an input gradient with a stride; a weight gradient in parts."""
+    pictures, weights = ("*float32",) * 4 + ("*int32",) * 2 + ("int64",) * 17, ("*float32",) * 3 + ("*int32",) * 2 + ("int64",) * 11
+    for large, kinds in ((pictures_kernel(tiles.LARGE, True, True, True, False), pictures),
+                         (pictures_kernel(tiles.LARGE, True, False, False, True), pictures),
+                         (weights_kernel(tiles.MEDIUM, True, True), weights)):
+        device.load(large, kinds)
 
 
 def multiplying_loop(cubin):

@@ -16,7 +16,7 @@ from kernels import config, reference  # noqa: E402
 from kernels.cuda import array, compiler, matmul, runtime  # noqa: E402
 from kernels.cuda.matmul import ladder, tf32, tiles  # noqa: E402
 
-MATMUL = sys.modules["kernels.cuda.matmul"]
+MATMUL, CONV = sys.modules["kernels.cuda.matmul"], sys.modules["kernels.cuda.conv"]
 NAMES = sorted(set(exports(cuda)) - {"pack"})
 SIMULATED = pytest.mark.skipif(not compiler.SIMULATED, reason="about the simulator")
 
@@ -42,6 +42,11 @@ def test_the_same_names_in_the_same_files():
 def test_kernel(name):
     if file_of(name) == "batch_norm":                                                    # its cases are large
         return compare(name, np.float32, 2, 5)
+    if file_of(name) == "conv":                                                          # and many; the pairs differ in the epilogue
+        cases = [a for i, a in enumerate(arguments(name, np.float32, 1, 5)) if len(a[0]) <= 2 and (len(a) == 7 or i % 4 in (0, 3))]
+        for args in cases + arguments(name, np.float64, 1, 1)[4:6]:
+            assert_close(cuda_wing.run(cuda, name, args), run_on_host(reference, name, args))
+        return
     compare(name, np.float32, 1, 1)
     compare(name, np.float32, 9, 7)
     compare(name, np.float64, 2, 5)
@@ -106,7 +111,7 @@ def test_random_words_and_uniforms_are_those_of_the_other_wings():
 def product(tile, monkeypatch, M, N, K, turned=(False, False), **options):
     rng = np.random.default_rng(0)
     a, b, bias = rng.standard_normal((M, K), np.float32), rng.standard_normal((K, N), np.float32), rng.standard_normal(N, np.float32)
-    monkeypatch.setattr(MATMUL, "_choose", lambda *sizes: tile)
+    monkeypatch.setattr(MATMUL, "choose", lambda *sizes: tile)
     left, right = (array.to_device(x.T.copy()).T if t else array.to_device(x) for x, t in zip((a, b), turned, strict=True))
     out = array.to_device(np.ones((M, N), np.float32)) if "accumulate" in options else None
     found = matmul(left, right, array.to_device(bias), out=out, **options).numpy()
@@ -155,6 +160,46 @@ def test_all_rungs_give_the_same_bits(monkeypatch):
         c = array.empty(expected.shape, np.float32)
         rung(a, b, c)
         np.testing.assert_array_equal(c.numpy(), expected)
+
+
+def test_a_long_product_of_few_tiles_is_cut_into_parts_that_are_added_in_order():
+    rng = np.random.default_rng(0)
+    a, b, bias, out = (rng.standard_normal(s).astype(np.float32) for s in ((3, 530), (530, 5), 5, (3, 5)))
+    left, right = array.to_device(a), array.to_device(b)
+    assert tiles.split(3, 5, 530) == (2, 272) and tiles.split(64, 64, 511) == (1, 511) and tiles.split(2048, 1024, 4096) == (1, 4096)
+    parts = [matmul(left[:, cut], right[cut]).numpy() for cut in (slice(272), slice(272, None))]
+    np.testing.assert_array_equal(matmul(left, right).numpy(), parts[0] + parts[1])
+    found = matmul(left, right, array.to_device(bias), "tanh", array.to_device(out), accumulate=True).numpy()
+    assert_close([found], [reference.matmul(a, b, bias, "tanh", out=out, accumulate=True)])
+
+
+def test_draws_of_a_half_step_are_those_of_its_probabilities_and_the_streams_words():
+    v, w, b = (array.to_device(np.random.default_rng(0).standard_normal(s).astype(np.float32)) for s in ((3, 5), (5, 36), 36))
+    draws, p = cuda.rbm_sample(v, w, b, 9, 2 ** 64 - 5, 1, True)
+    np.testing.assert_array_equal(draws.numpy(), reference.uniform(9, 2 ** 64 - 5, (3, 36), np.float32) < p.numpy())
+    np.testing.assert_array_equal(p.numpy(), cuda.rbm_probabilities(v, w, b).numpy())
+
+
+# ---- convolutions ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("tile, shape, outputs, kernel, stride, padding, dilation, groups", [
+    (tiles.SMALL, (3, 2, 5, 7), 3, (3, 3), (2, 2), (1, 1), (1, 1), 1),                    # odd sizes; every other pixel
+    (tiles.SMALL, (2, 3, 6, 5), 2, (4, 4), (2, 2), (1, 1), (1, 1), 1),
+    (tiles.SMALL, (1, 2, 7, 9), 34, (5, 5), (2, 2), (2, 2), (1, 1), 1),                   # more than a tile of channels
+    (tiles.MEDIUM, (2, 4, 7, 6), 6, (3, 2), (1, 1), (2, 1), (2, 2), 2),                   # holes and groups
+    (tiles.LARGE, (1, 4, 2, 8), 5, (1, 1), (1, 1), (0, 0), (1, 1), 1),                    # vectors of weights and pixels
+    (tiles.SMALL, (2, 1, 16, 17), 2, (1, 2), (1, 1), (0, 1), (1, 1), 1),                  # pixels enough for two parts of the sum
+], ids=str)
+def test_convolutions_with_edges(tile, shape, outputs, kernel, stride, padding, dilation, groups, monkeypatch):
+    monkeypatch.setattr(CONV, "choose", lambda *sizes: tile)
+    rng, options = np.random.default_rng(0), (stride, padding, dilation, groups)
+    x, w = rng.standard_normal(shape, np.float32), rng.standard_normal((outputs, shape[1] // groups, *kernel), np.float32)
+    g = rng.standard_normal(reference.conv(x, w, None, *options).shape).astype(np.float32)
+    bias = rng.standard_normal(outputs).astype(np.float32)
+    for name, args in (("conv", (x, w, bias, *options, "relu")), ("conv_input_gradient", (g, w, shape[2:], bias[:1].repeat(shape[1]), *options)),
+                       ("conv_weight_gradient", (g, x, kernel, *options))):
+        found, expected = cuda_wing.run(cuda, name, args)[0], getattr(reference, name)(*args)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

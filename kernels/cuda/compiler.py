@@ -101,8 +101,8 @@ else:
 
     @intrinsic
     def shifted(typing_context, x, n):
-        """The pointer y with y[i] = x[n + i] for a kernel's argument x; n may be negative. Made of a number (and declared to point to global
-        memory, which is then forgotten), lest LLVM adds n and i again for each i."""
+        """The pointer y with y[i] = x[n + i] for a kernel's argument x; n may be negative. Made of a number, lest LLVM adds n and i anew for
+        each i, and of an address in global memory, lest it forgets that x points there."""
         def codegen(context, builder, signature, args):
             number = ir.IntType(64)
             bytes_each = number(x.dtype.bitwidth // 8)
@@ -112,7 +112,7 @@ else:
 
     @intrinsic
     def ld4(typing_context, x, i):
-        """(x[i], ..., x[i + 3]) of a float32 or int32 array by one instruction of 128 bits; x + i must lie at a multiple of 16 bytes."""
+        """(x[i], ..., x[i + 3]) of float32 or int32 by one instruction of 128 bits; x + i must lie at a multiple of 16 bytes."""
         signature = types.UniTuple(x.dtype, 4)(x, i)
 
         def codegen(context, builder, signature, args):

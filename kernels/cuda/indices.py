@@ -27,5 +27,5 @@ def check_sizes(name, *shapes):
     """ValueError if one of the arrays of these shapes has more numbers than 32 bits count."""
     for shape in shapes:
         if math.prod(shape) >= LIMIT:
-            raise ValueError(f"{name}: an array of shape {tuple(shape)} has {math.prod(shape)} numbers, the kernel counts to 2^31 - 1; take "
-                             "fewer examples at once")
+            raise ValueError(f"{name}: an array of shape {tuple(shape)} has {math.prod(shape)} numbers, the kernel counts to 2^31 - 1; "
+                             "take fewer examples at once")

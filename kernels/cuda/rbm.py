@@ -13,7 +13,7 @@ from kernels.cuda.compiler import cuda, device, kernel, like, put, scalar, st4
 from kernels.cuda.elementwise import mul
 from kernels.cuda.matmul import by_fours, form_of, lay_out, matmul
 from kernels.cuda.matmul.products import form_name, itself
-from kernels.cuda.matmul.tiles import LARGE, choose, finisher, main_loop, matrix_loader
+from kernels.cuda.matmul.tiles import choose, finisher, main_loop, matrix_loader
 from kernels.cuda.random import block_words, blocks, stream
 from kernels.cuda.rows import floating
 
@@ -45,7 +45,7 @@ def draw_finisher(tile, vectors, keep):
     def write(four, column, row, out):
         draws, kept, M, N, bias, seed, offset, shift = out
         if row < M and column < N:
-            w = block_words(seed, offset + shift[0] + np.uint64(row * blocks(N) + column // 4))
+            w = block_words(seed, offset + shift[0] + np.uint64(row * ((N + 3) // 4) + column // 4))
             at = row * N + column
             if vectors:
                 p0, p1 = scalar.sigmoid(four[0] + bias[column]), scalar.sigmoid(four[1] + bias[column + 1])
@@ -71,9 +71,8 @@ def draws_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, ke
                      matrix_loader(tile.columns, threads, b_along_k, vectors_b))
     finish = draw_finisher(tile, vectors_c, keep)
     name = f"rbm_draws_{form_name(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c)}{'_keep' * keep}"
-    two = tile is LARGE and vectors_a and vectors_b and vectors_c
 
-    @kernel(name=name, threads=threads, blocks=2 if two else None)
+    @kernel(name=name, threads=threads)          # Philox takes more registers than two large blocks have
     def rbm_draws(a, b, draws, kept, bias, M, N, K, lead_a, lead_b, seed, offset, shift):
         """draws = 1 with probability sigmoid(A B + bias), else 0."""
         sums = cuda.local.array(count, np.float32)

@@ -107,8 +107,8 @@ def fetch_singly(x, at, inside, left):
 
 
 def matrix_loader(width, threads, along_k, vectors):
-    """The Loader of a matrix as (x, base, first, size, K, lead): it starts at x[base], its lines lie `lead` apart, and of its `size` rows of
-    A, or columns of B, the slice has those from `first` on.
+    """The Loader of a matrix as (x, base, first, size, K, lead): it starts at x[base], its lines lie `lead` apart, and of its `size` rows
+    of A, or columns of B, the slice has those from `first` on.
 
     A matrix lies "along k" if its neighbours in memory differ in k (A as it is, B transposed), otherwise across. Either way four
     neighbours are loaded at once; those along k are turned on their way into shared memory. Without `vectors`, where lines do not start
