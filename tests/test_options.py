@@ -54,7 +54,7 @@ def test_systems_without_cuda_kernels_say_so_before_anything_else(name, monkeypa
     spec = importlib.util.spec_from_file_location(f"example_{name}", Path(__file__).parent.parent / "examples" / f"{name}.py")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)       # where dataclass looks for it
     spec.loader.exec_module(module)
-    monkeypatch.setattr("scratchnn.device.require_cuda", lambda: None)            # as with a GPU
+    monkeypatch.setattr(sys.modules["scratchnn.device"], "require_cuda", lambda: None)         # as with a GPU
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--device", "cuda"])
     with pytest.raises(SystemExit) as stopped:
         module.main()
