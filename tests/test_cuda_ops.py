@@ -74,7 +74,7 @@ COMPOSED = {
     "statistics": lambda x, i: (x.std(0), x.var((0, 1)), x.norm(3), x.norm(1, 0), F.cosine_similarity(x, x.flip(0))),
     "keys": lambda x, i: (x[i], x[:, i[:2]], x[x > 0], x[1, i[0]], x[i, i[:, None]], x.index_select(1, i[1:])),
     "classes": lambda x, i: (F.one_hot(i, 4), F.nll_loss(x.log_softmax(1), i, x[0].exp()), F.embedding(i, x, padding_idx=1)),
-    "cross entropy": lambda x, i: (F.cross_entropy(x, i, x[0].exp(), 1), F.cross_entropy(x, i, label_smoothing=0.1),
+    "cross entropy": lambda x, i: (F.cross_entropy(x, i, x[0].detach().exp(), 1), F.cross_entropy(x, i, label_smoothing=0.1),
                                    F.cross_entropy(x, x.softmax(1))),
     "probabilities": lambda x, i: (F.binary_cross_entropy(x.sigmoid(), x.cos().square()), F.kl_div(x.log_softmax(1), x.softmax(1)),
                                    F.gaussian_nll_loss(x, x * 2, x.exp())),

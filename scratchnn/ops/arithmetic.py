@@ -315,7 +315,7 @@ def _range(dtype):
 @op(cases=[(np.array([True, False, True, False]), (3, 4), (4,)), (np.array([[True], [False], [True]]), (), (3, 4))])
 def select(condition, a, b):
     """a where the condition holds, b elsewhere, a and b of one dtype. `where` is the general form."""
-    return kernels.where(condition if hasattr(condition, "dtype") else np.asarray(condition), a, b)
+    return kernels.where(np.asarray(condition) if isinstance(condition, bool | np.bool_) else condition, a, b)
 
 
 @select.vjp("a")
