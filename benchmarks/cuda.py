@@ -2,8 +2,9 @@
 
 Each line gives ours, the limit or the peer it is measured against, and the share of it that is reached. Memory-bound kernels are
 measured against a copy on the device, matrix products against the peak of multiply-adds and, where PyTorch is installed, its (cuBLAS),
-training steps against PyTorch's eager ones; TF32 is off for both. CuPy stands in for PyTorch where only it is there. Times are
-medians of repeats, after a warm-up that compiles; --quick takes smaller sizes, --no-check skips the tests.
+training steps against PyTorch's eager ones (less is better there); TF32 is off for both, but for its own line. CuPy stands in for PyTorch
+where only it is there. Times are medians of repeats, after a warm-up that compiles; --quick takes smaller sizes, --no-check skips the
+tests.
 """
 
 import argparse
@@ -16,11 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import systems
 
 import kernels
 import scratchnn as snn
+from kernels import config
 from scratchnn import nn, optim
-from scratchnn.nn import functional as F
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,7 +55,7 @@ def peer():
     if find_spec("torch"):
         import torch
         if torch.cuda.is_available():
-            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             return "PyTorch", torch
     if find_spec("cupy"):
         import cupy
@@ -105,6 +107,10 @@ def products(array, runtime, sizes):
         for form, left, right in (("A B", x, y), ("A' B", xt, y), ("A B'", x, yt)):
             call = lambda left=left, right=right: kernels.cuda.matmul(left, right)  # noqa: E731
             line(f"matmul {M} x {N} x {K}, {form}", flops / seconds(call, runtime.synchronize), "TFLOP/s", name, limit)
+        config.TF32 = True
+        call = lambda x=x, y=y: kernels.cuda.matmul(x, y)  # noqa: E731
+        line("  on tensor cores (TF32)", flops / seconds(call, runtime.synchronize), "TFLOP/s", name, limit)
+        config.TF32 = False
         if M == N == K:
             c = array.empty((M, N), np.float32)
             for rung in (ladder.naive, ladder.shared_tiles, ladder.register_tiles):
@@ -112,28 +118,37 @@ def products(array, runtime, sizes):
                 line(f"  {rung.__name__}", flops / seconds(call, runtime.synchronize, 3), "TFLOP/s", name, limit)
 
 
-def classifier_steps(runtime, batch, hidden):
-    """Steps a second of a classifier 784 - hidden - hidden - 10 with Adam, against PyTorch's eager ones."""
+class OnGpu:
+    """A library, or its `nn`, whose new tensors and networks lie on the GPU: what benchmarks/systems.py makes its systems of."""
+
+    def __init__(self, module):
+        self.module, self.__name__ = module, module.__name__
+
+    def __getattr__(self, name):
+        value = getattr(self.module, name)
+        is_moved = name in ("rand", "randint", "zeros", "ones", "Sequential")
+        return (lambda *args, **options: value(*args, **options).to("cuda")) if is_moved else value
+
+    def randn(self, *shape):
+        """Made there, and not moved: steps draw from it."""
+        return self.module.randn(*shape, device="cuda")
+
+
+def training_steps(runtime):
+    """Milliseconds of the training steps of benchmarks/systems.py, as Python launches them and as a CUDA graph, against PyTorch's eager
+    ones."""
     name, torch = peer()
-    rng = np.random.default_rng(0)
-    x, t = rng.random((batch, 784), np.float32), rng.integers(0, 10, batch)
-
-    def stepper(nn, F, optim, x, t, device):
-        model = nn.Sequential(nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 10)).to(device)
-        adam = optim.Adam(model.parameters(), 1e-3)
-
-        def step():
-            adam.zero_grad()
-            F.cross_entropy(model(x), t).backward()
-            adam.step()
-        return step
-
-    ours = 1 / seconds(stepper(nn, F, optim, snn.tensor(x).cuda(), snn.tensor(t).cuda(), "cuda"), runtime.synchronize)
-    theirs = None
-    if name == "PyTorch":
-        step = stepper(torch.nn, torch.nn.functional, torch.optim, given(torch, name, x), given(torch, name, t), "cuda")
-        theirs = 1 / seconds(step, torch.cuda.synchronize)
-    line(f"classifier, batch {batch}, {hidden} units", ours, "steps/s", "PyTorch", theirs)
+    for maker in (systems.mlp_step, systems.cnn_step, systems.vae_step, systems.dcgan_step, systems.rbm_cd1_step, systems.rbm_gibbs_100):
+        theirs = None
+        if name == "PyTorch":
+            theirs = 1000 * seconds(maker(OnGpu(torch), OnGpu(torch.nn), torch.optim), torch.cuda.synchronize)
+        step = maker(OnGpu(snn), OnGpu(nn), optim)
+        line(maker.__name__, 1000 * seconds(step, runtime.synchronize), "ms", name, theirs)
+        if maker not in (systems.rbm_cd1_step, systems.rbm_gibbs_100):        # of these Python keeps the state
+            graph = snn.cuda.CUDAGraph()
+            with snn.cuda.graph(graph):
+                step()
+            line("  as a CUDA graph", 1000 * seconds(graph.replay, runtime.synchronize), "ms", name, theirs)
 
 
 def main():
@@ -146,12 +161,12 @@ def main():
     device = runtime.device()
     print(f"{device.name}, sm_{device.architecture[0]}{device.architecture[1]}, {device.processors} multiprocessors")
     if not options.no_check:
-        subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/test_cuda_kernels.py", "tests/test_cuda_training.py"], check=True,
+        subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/test_cuda_kernels.py", "tests/test_cuda_ops.py",
+                        "tests/test_cuda_training.py", "tests/test_cuda_examples.py"], check=True,
                        cwd=ROOT, env={**os.environ, "SCRATCHNN_CUDA": "device"})
     memory_bound(kernels.cuda, array, runtime, 1 << (20 if options.quick else 26))
     products(array, runtime, [(512,) * 3, (60, 512, 784)] if options.quick else [(4096,) * 3, (1024,) * 3, (128, 512, 784), (8192,) * 3])
-    for batch, hidden in ((64, 512),) if options.quick else ((64, 512), (1024, 2048)):
-        classifier_steps(runtime, batch, hidden)
+    training_steps(runtime)
 
 
 if __name__ == "__main__":

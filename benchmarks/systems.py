@@ -140,7 +140,7 @@ def _rbm(m):
     if m.__name__ == "scratchnn":
         from scratchnn.models.rbm import RBM
 
-        return v.numpy(), RBM(784, 500)
+        return v.array, RBM(784, 500).to(v.device)
     return v, (m.randn(784, 500) * 0.01, m.zeros(784), m.zeros(500))
 
 

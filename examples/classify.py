@@ -213,10 +213,10 @@ def draw(run, examples, model, probabilities, title):
     draw_reasons(run.out / "reasons.png", model, examples.test_x[shown], predicted[shown],
                  [captions.get(i, names[predicted[i]]) for i in shown])
     if isinstance(model, MLP):
-        weight, shape = model.linears()[0].weight.detach().numpy(), examples.shape
+        weight, shape = model.linears()[0].weight.cpu().detach().numpy(), examples.shape
         weight = weight * examples.train_x.std(0).ravel()                                    # what no picture has does not count
     else:
-        weight = model.features[0].weight.detach().numpy()
+        weight = model.features[0].weight.cpu().detach().numpy()
         weight, shape = weight.reshape(len(weight), -1), weight.shape[1:]
     pictures.filters(run.out / "filters.png", weight, shape, "What the first layer looks for: blue bright, red dark")
 
@@ -241,7 +241,7 @@ def say(args):
     else:
         model, classes = SqueezeNet.pretrained(path), class_names(weights=path)
         x = np.stack([picture(file, model.size) for file in args.predict])
-    probabilities = predict(model, x)
+    probabilities = predict(model.to(args.device), x)
     for file, p in zip(args.predict, probabilities, strict=True):
         print(file)
         for name, share in likeliest(p, classes):

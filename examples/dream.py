@@ -43,7 +43,8 @@ SHOWN = 5                        # classes that are named under a picture
 
 
 def parse():
-    parser = arguments(__doc__, out="out/dream", data=DATA, epochs=1, smoke={"data": "digits", "octaves": 2, "steps": 2, "size": 96})
+    parser = arguments(__doc__, out="out/dream", data=DATA, epochs=1, cuda=False,
+                       smoke={"data": "digits", "octaves": 2, "steps": 2, "size": 96})
     parser.add_argument("photo", nargs="?", type=Path, metavar="PHOTO", help="what is dreamt of (default: matplotlib's sample photograph)")
     parser.add_argument("--network", metavar="NAME", help=f"{', '.join(NETWORKS)} with the weights in $SCRATCHNN_DATA or --weights, or "
                         "the folder of a classifier trained before (default: a small one is trained on --data, for --epochs)")

@@ -228,6 +228,7 @@ def draw_rows(out, examples, model):
 def draw_more(args):
     """--sample: new examples of a model that was trained before, of each class as often as it learnt it."""
     model, shares, target = load_gan((args.source or args.out) / "weights.safetensors")
+    model.to(args.device)
     generator = Generator(args.seed)
     y = drawn.labels_for(shares, args.sample, generator)
     x = model.sample(args.sample, y, generator)

@@ -42,7 +42,7 @@ WATCHED, SHOWN = 16, 3       # pieces that are composed to be looked after while
 
 
 def parse():
-    parser = arguments(__doc__, out="out/music", data=DATA, epochs=60,
+    parser = arguments(__doc__, out="out/music", data=DATA, epochs=60, cuda=False,
                        smoke={"epochs": 2, "hidden": 32, "units": 16, "embedding": 8, "steps": 32, "lr": 0.03,
                               "ema": 0.5, "batch_size": 8})
     parser.add_argument("--output", choices=OUTPUTS, default="autoregressive", help="what the network says (default: autoregressive)")

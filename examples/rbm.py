@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import scratchnn as snn
 from scratchnn import checkpoint, data, optim, pictures
+from scratchnn.device import on_host
 from scratchnn.metrics import partition
 from scratchnn.models.rbm import RBM, Binary, ContrastiveDivergence, Gaussian, ParallelTempering, PersistentCD, visible_for
 from scratchnn.optim.swa_utils import AveragedModel
@@ -92,7 +93,7 @@ def main():
             cd.k = round(between(args.k, done))
             for group in optimizer.param_groups:
                 group["lr"], group["momentum"] = between(args.lr, done), between(args.momentum, done)
-            cd.gradient(visible.states(batch.numpy(), rbm))
+            cd.gradient(visible.states(batch.array, rbm))
             optimizer.step()
             if done >= 1 - args.average:
                 average.update_parameters(rbm)
@@ -104,7 +105,7 @@ def main():
     model = average.module if average.n_averaged else rbm
     checkpoint.save_weights(run.out / "weights.safetensors", model.state_dict())
     metrics, how = likelihood(args, model, unseen, base)
-    draw(run, visible, model, cd, train, test)
+    draw(run, visible, model.to("cpu"), cd, train, test)
     run.result(**metrics, split=f"last {args.validate} of train" if args.validate else "test",
                protocol=f"{args.data}, {f'grey values drawn once, seed {TEST_SEED}' if isinstance(visible, Binary) else 'complete rows'}, "
                         f"RBM with {args.hidden} hidden units by {args.method}; {how}")
@@ -165,7 +166,7 @@ def draw(run, visible, rbm, cd, train, test):
         del panels["pseudo-log-likelihood, nats"]
     pictures.curves(run.out / "curves.png", {title: {label: run.history(name) for label, name in lines.items()}
                                              for title, lines in panels.items()}, log=False)
-    v = cd.state.get("chains", visible.states(test, rbm))                        # persistent chains, or test examples
+    v = on_host(cd.state.get("chains", visible.states(test, rbm)))               # persistent chains, or test examples
     v = rbm.gibbs(np.resize(v[0] if v.ndim == 3 else v, (1000, v.shape[-1])), 1000)
     (draw_rows if visible.places else draw_pictures)(run, visible, rbm, v, train, test)
 

@@ -40,7 +40,7 @@ SHOWN = 2000         # tokens on the page of cells, and of the sample
 
 
 def parse():
-    parser = arguments(__doc__, out="out/text", data=DATA, epochs=10,
+    parser = arguments(__doc__, out="out/text", data=DATA, epochs=10, cuda=False,
                        smoke={"epochs": 1, "hidden": 48, "embedding": 16, "batch_size": 64, "length": 128})
     parser.add_argument("--level", choices=data.LEVELS, default="char", help="what a token is (default: char)")
     parser.add_argument("--min-count", type=whole(), default=1, metavar="N", help="tokens that occur less often become one (default: 1)")

@@ -46,6 +46,7 @@ from scratchnn.run import start
 
 HERE = Path(__file__).parent
 PAGE = HERE / "tour"                     # page.html, page.css, page.js, sections/
+ON_CPU = "dream", "text", "music", "wavenet"              # programs that take no --device cuda
 PROGRAMS = 4                             # at a time, at most: each takes up to 0.9 GB
 
 
@@ -95,10 +96,14 @@ def parse():
                         help=", ".join(section.name for section in SECTIONS))
     parser.add_argument("--again", action="store_true", help="train anew, also what is there already")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all systems (default: 0)")
-    parser.add_argument("--device", type=device, default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--device", type=device, default=device("cpu"), metavar="NAME", help="cpu or cuda (default: cpu)")
     parser.add_argument("--out", type=Path, default=Path("runs/tour"), metavar="FOLDER", help="where to write (default: runs/tour)")
     parser.add_argument("--smoke", action="store_true", help="train for seconds, to see that everything works")
-    return parser.parse_args()
+    args = parser.parse_args()
+    without = [section.name for section in SECTIONS if section.program in ON_CPU and section.name in (args.only or [section.name])]
+    if args.device.type != "cpu" and without:
+        parser.error(f"argument --device: {', '.join(without)} have no CUDA kernels yet; choose others with --only, or leave out --device")
+    return args
 
 
 def main():

@@ -237,6 +237,7 @@ def cells(model, rows):
 def draw_more(args):
     """--sample: new examples of a model that was trained before, of each class as often as it learnt it."""
     model, shares, target = load_vae((args.source or args.out) / "weights.safetensors")
+    model.to(args.device)
     generator, picture = Generator(args.seed), len(model.likelihood.shape) == 3
     y = drawn.labels_for(shares, args.sample, generator)
     x = model.sample(args.sample, y, draw=not picture, generator=generator)

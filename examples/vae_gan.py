@@ -228,6 +228,7 @@ def draw_rows(out, examples, model):
 def draw_more(args):
     """--sample: new examples of a model that was trained before."""
     model = load_vaegan((args.source or args.out) / "weights.safetensors")
+    model.to(args.device)
     x = model.sample(args.sample, generator=Generator(args.seed))
     args.out.mkdir(parents=True, exist_ok=True)
     if len(model.examples.shape) == 3:

@@ -47,7 +47,7 @@ FOLLOWED = 30        # takes whose frames are followed, at most: what is made of
 
 
 def parse():
-    parser = arguments(__doc__, out="out/wavenet", data=DATA, epochs=8,
+    parser = arguments(__doc__, out="out/wavenet", data=DATA, epochs=8, cuda=False,
                        smoke={"epochs": 1, "residual": 8, "skip": 16, "blocks": 1, "layers": 7, "clips": 10, "listen": 10, "ema": 0.9,
                               "batch_size": 2, "lr": 0.01})
     parser.add_argument("--output", choices=("mu-law", "logistics"), default="mu-law", help="what the network says: one of 256 classes, or "

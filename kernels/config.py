@@ -9,6 +9,7 @@
 | SCRATCHNN_CACHE | a folder | the user's cache folder | where compiled kernels are kept |
 | SCRATCHNN_DATA | a folder | the user's cache folder | where data sets are kept |
 | SCRATCHNN_CUDA | device, simulator | device | where CUDA kernels run: on a GPU, or as plain Python, for stepping through |
+| SCRATCHNN_TF32 | 0, 1 | 0 | products of float32 on a GPU's tensor cores, with fewer digits (kernels/cuda/matmul/tf32.py) |
 | SCRATCHNN_MALLOPT | 0, 1 | 1 | keep freed memory in the process instead of returning it (Linux with glibc only) |
 """
 
@@ -46,6 +47,7 @@ KERNELS = _choice("SCRATCHNN_KERNELS", "cpu", "reference")
 THREADING = _choice("SCRATCHNN_THREADING", "auto", "gomp", "numba", "serial")
 SIMD = _choice("SCRATCHNN_SIMD", "auto", "avx512", "avx2", "neon")
 CUDA = _choice("SCRATCHNN_CUDA", "device", "simulator")
+TF32 = _choice("SCRATCHNN_TF32", "0", "1") == "1"          # snn.set_float32_matmul_precision changes it
 MALLOPT = _choice("SCRATCHNN_MALLOPT", "1", "0") == "1"
 NUM_THREADS = _threads()
 CACHE = Path(os.environ.get("SCRATCHNN_CACHE", _user_cache() / "scratchnn" / "jit"))

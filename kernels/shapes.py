@@ -136,6 +136,23 @@ def spline_nodes(pixels, spacing):
     return int((pixels - 1) // spacing) + 4
 
 
+def spline_weights(pixels, spacing):
+    """(nodes, pixels) float32: the weight of each node of a cubic B-spline for each pixel. Node k is around pixel (k - 1) * spacing."""
+    away = np.abs(np.arange(pixels) / spacing - np.arange(spline_nodes(pixels, spacing))[:, None] + 1)     # in steps from node to node
+    return np.where(away < 1, 2 / 3 - away ** 2 + away ** 3 / 2, np.clip(2 - away, 0, None) ** 3 / 6).astype(np.float32)
+
+
+TRUNCATE = 4       # standard deviations after which a Gaussian counts as zero, as in scipy.ndimage
+
+
+def gaussian_weights(size, sigma):
+    """(size, size): the weight of each pixel of a line in each pixel of the smoothed line; symmetric."""
+    radius = int(TRUNCATE * sigma + 0.5)
+    distance = np.abs(np.arange(size)[:, None] - np.arange(size))
+    total = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).sum()
+    return np.exp(-0.5 * (distance / sigma) ** 2) * (distance <= radius) / total
+
+
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}      # blocks of H rows in the weights of a recurrent cell, in torch's order
 
 

@@ -15,7 +15,9 @@ if getattr(kernels, "MARK", None) != "scratchnn":
 import numpy as _np
 
 from kernels.jit import get_num_threads, set_num_threads
+from scratchnn import cuda
 from scratchnn.autograd import grad
+from scratchnn.cuda import get_float32_matmul_precision, set_float32_matmul_precision
 from scratchnn.device import Device as device
 from scratchnn.grad_mode import enable_grad, is_grad_enabled, no_grad
 from scratchnn.ops import *  # noqa: F403

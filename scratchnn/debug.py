@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from scratchnn.device import is_on_gpu
 from scratchnn.op import Node, watchers
 from scratchnn.tensor import Tensor
 
@@ -84,7 +85,9 @@ def find_nonfinite():
 
 def _is_finite(value) -> bool:
     array = value.array if isinstance(value, Tensor) else value
-    return not isinstance(array, (np.ndarray, float)) or np.asarray(array).dtype.kind != "f" or bool(np.isfinite(array).all())
+    if not isinstance(array, (np.ndarray, float)) and not is_on_gpu(array):
+        return True
+    return getattr(array, "dtype", np.dtype(float)).kind != "f" or bool(np.isfinite(array).all())
 
 
 # ---- the graph ------------------------------------------------------------------------------------------------------

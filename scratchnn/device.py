@@ -52,10 +52,15 @@ def device_of(array) -> Device:
     return _cuda
 
 
+def is_on_gpu(array) -> bool:
+    """Whether this is an array in a GPU's memory; looks for no GPU."""
+    return type(array).__module__ == "kernels.cuda.array"
+
+
 def on_host(value) -> np.ndarray:
     """The numbers of a Tensor, an array on any device, or anything that NumPy takes, in the host's memory."""
     array = getattr(value, "array", value)
-    return array.numpy() if type(array).__module__ == "kernels.cuda.array" else np.asarray(array)
+    return array.numpy() if is_on_gpu(array) else np.asarray(array)
 
 
 def moved(array, device: Device):
@@ -67,3 +72,14 @@ def moved(array, device: Device):
     kernels.use_cuda()
     from kernels.cuda.array import to_device
     return to_device(array)
+
+
+def filled(shape, value, dtype, device: str | Device):
+    """A new array of one value, or with None of whatever was in memory, on that device."""
+    if device is CPU or Device(device).type == "cpu":
+        if value is None:
+            return np.empty(shape, dtype)
+        return np.zeros(shape, dtype) if type(value) is int and value == 0 else np.full(shape, value, dtype)
+    kernels.use_cuda()
+    from kernels.cuda.array import empty, full
+    return empty(shape, dtype) if value is None else full(shape, value, dtype)

@@ -10,8 +10,7 @@ import numpy as np
 import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import autograd, nn
-from scratchnn.models.classifier import batches, evaluating, predict
-from scratchnn.tensor import Tensor
+from scratchnn.models.classifier import batches, beside, evaluating, predict
 
 
 def saliency(model: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: int | None = None) -> np.ndarray:
@@ -20,7 +19,7 @@ def saliency(model: nn.Module, x: np.ndarray, target: np.ndarray, batch_size: in
     Simonyan, Vedaldi & Zisserman 2014, "Deep inside convolutional networks", section 3.
     """
     def explain(x, target):
-        pixels = Tensor(x).requires_grad_()
+        pixels = beside(model, x).requires_grad_()
         return autograd.grad(_score(model, pixels, target), pixels)[0].abs().max(1)[0]
 
     return _by_batches(model, explain, x, target, batch_size)
@@ -40,7 +39,7 @@ def grad_cam(model: nn.Module, layers: nn.Module | Sequence[nn.Module], x: np.nd
 
     def explain(x, target):
         seen.clear()
-        score = _score(model, Tensor(x).requires_grad_(), target)
+        score = _score(model, beside(model, x).requires_grad_(), target)
         activations = [seen.get(i, []) for i in range(len(layers))]
         if any(len(a) != 1 or a[0].ndim != 4 for a in activations):
             raise ValueError("grad_cam: each layer must be called once and give activations (N, C, h, w), got "
@@ -101,4 +100,4 @@ def _score(model, x, target):
 
 def _by_batches(model, explain, x, target, batch_size):
     with evaluating(model), snn.enable_grad():
-        return np.concatenate([explain(x[part], target[part]).detach().numpy() for part in batches(x, batch_size)])
+        return np.concatenate([explain(x[part], target[part]).detach().cpu().numpy() for part in batches(x, batch_size)])

@@ -34,7 +34,7 @@ class Arguments(argparse.ArgumentParser):
 
 
 def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: int | None = None, steps: int | None = None,
-              smoke: dict[str, Any] | None = None) -> Arguments:
+              smoke: dict[str, Any] | None = None, cuda: bool = True) -> Arguments:
     """A parser with the options that mean the same in every example; add the example's own to it.
 
     description   the example's docstring, shown by --help
@@ -42,6 +42,7 @@ def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: i
     data          what it can use of data.SETS, the default first, and of data.FILES, with a colon: "csv:" for the user's tables
     epochs/steps  default length, of which an example has one or the other
     smoke         what --smoke sets, by option: a run of seconds, to see that everything works
+    cuda          whether there are CUDA kernels for all that it does; if not, --device cuda is an error that says so
     """
     parser = Arguments(smoke or {}, description=description)
     if data:
@@ -51,7 +52,8 @@ def arguments(description: str, *, out: str, data: Sequence[str] = (), epochs: i
         if default is not None:
             parser.add_argument(f"--{name}", type=whole(), default=default, metavar="N", help=f"how long to train (default: {default})")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (default: 0)")
-    parser.add_argument("--device", type=device, default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--device", type=device if cuda else only_cpu, default="cpu", metavar="NAME",
+                        help=f"cpu{' or cuda' * cuda} (default: cpu)")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help=f"where to write (default: {out})")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--smoke", action="store_true", help="a run of a few seconds that shows that everything works")
@@ -81,6 +83,13 @@ def device(name):
         return Device(name)
     except (ValueError, RuntimeError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def only_cpu(name):
+    """A type for add_argument: a device, of a system that has no CUDA kernels yet."""
+    if name.partition(":")[0] == "cuda":
+        raise argparse.ArgumentTypeError("this system has no CUDA kernels yet; leave it out, and it runs on the CPU")
+    return device(name)
 
 
 def whole(lowest: int = 1, highest: float = math.inf) -> Callable[[str], int]:

@@ -108,12 +108,12 @@ class Run:
                 self._pause()
 
     def batches(self, loader) -> Iterator:
-        """The batches of one epoch; after each of them the run may save itself or, if asked to, stop."""
+        """The batches of one epoch, on the device of --device; after each of them the run may save itself or, if asked to, stop."""
         if self._length is None:
             raise RuntimeError("run.batches(loader) belongs inside a loop `for epoch in run.epochs(n)`")
         self._bar.total = self._length * len(loader)
         for batch in loader:
-            yield batch
+            yield _moved(batch, self.args.device)
             self._end_step()
 
     def steps(self, n: int) -> Iterator[int]:
@@ -280,6 +280,13 @@ class Run:
             os.fsync(file.fileno())
         self._lines, self._log_mode = [], "a"
         return self._log_path.stat().st_size
+
+
+def _moved(batch, device):
+    """A batch, a Tensor or several, on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    return tuple(x.to(device) if isinstance(x, Tensor) else x for x in batch)
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from test_kernels import run as run_on_host
 pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[simulator])")
 cuda = cuda_wing.wing()
 
-from kernels import reference  # noqa: E402
+from kernels import config, reference  # noqa: E402
 from kernels.cuda import array, compiler, matmul, runtime  # noqa: E402
-from kernels.cuda.matmul import ladder, tiles  # noqa: E402
+from kernels.cuda.matmul import ladder, tf32, tiles  # noqa: E402
 
 MATMUL, CONV = sys.modules["kernels.cuda.matmul"], sys.modules["kernels.cuda.conv"]
 NAMES = sorted(set(exports(cuda)) - {"pack"})
@@ -128,6 +128,29 @@ def test_tiles_with_edges_in_all_forms(turned, sizes, monkeypatch):
 @pytest.mark.parametrize("tile, sizes", [(tiles.MEDIUM, (68, 40, 36)), (tiles.LARGE, (132, 20, 20))], ids=str)
 def test_large_tiles(tile, sizes, monkeypatch):
     product(tile, monkeypatch, *sizes, (tile is tiles.LARGE, False), activation="tanh", accumulate=True)
+
+
+def rounded(x):
+    """float32 numbers with 10 bits of fraction, as tensor cores read them."""
+    return ((x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+@pytest.mark.parametrize("tile, sizes, turned", [
+    (tf32.SMALL, (68, 36, 20), (False, False)), (tf32.SMALL, (36, 68, 12), (True, True)), (tf32.LARGE, (132, 44, 16), (False, True)),
+    (tf32.LARGE, (20, 132, 4), (True, False))], ids=str)
+def test_tensor_cores_multiply_rounded_numbers(tile, sizes, turned, monkeypatch):
+    (M, N, K), rng = sizes, np.random.default_rng(0)
+    a, b, bias, out = (rng.standard_normal(s, np.float32) for s in ((M, K), (K, N), N, (M, N)))
+    expected = reference.matmul(rounded(a), rounded(b), bias, out=out.copy(), accumulate=True, activation="relu")
+    left, right = (array.to_device(x.T.copy()).T if t else array.to_device(x) for x, t in zip((a, b), turned, strict=True))
+    monkeypatch.setattr(config, "TF32", True)
+    monkeypatch.setattr(tf32, "choose", lambda *sizes: tile)
+    found = matmul(left, right, array.to_device(bias), "relu", array.to_device(out), True).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(found - np.maximum(a @ b + bias + out, 0)).max() > 1e-4                 # it is not the exact product
+    if tile is tf32.SMALL:
+        a[3, 2] = np.nan
+        assert np.isnan(matmul(array.to_device(a), right).numpy()[3]).all()
 
 
 def test_all_rungs_give_the_same_bits(monkeypatch):
@@ -259,6 +282,8 @@ def test_errors_name_what_is_wrong():
     ):
         with pytest.raises(error, match=message):
             call()
+            runtime.synchronize()                                # indices are looked at when the host waits anyway
+    runtime.synchronize()                                        # and a fault is told once
 
 
 @SIMULATED

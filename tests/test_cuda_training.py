@@ -1,5 +1,6 @@
 """device="cuda" from the user's side, in the simulator: the same losses as on the CPU, and errors that say what is missing."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,81 @@ def test_a_variational_bound_and_its_gradients():
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
+def learner(wrap, clip=None):
+    """(what a training step of a small network with dropout returns when it is called again and again, model) by a graph or without."""
+    snn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.25), nn.Linear(8, 3)).to("cuda")
+    adam = optim.AdamW(model.parameters(), 0.05)
+    schedule = optim.lr_scheduler.StepLR(adam, 2, 0.5)
+
+    def learn(x, target):
+        loss = F.cross_entropy(model(x), target)
+        adam.zero_grad()
+        loss.backward()
+        if clip:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        adam.step()
+        return loss
+
+    learn = wrap(learn)
+
+    def losses(sizes):
+        found = []
+        for size in sizes:
+            x, target = snn.randn(size, 6).to("cuda"), snn.randint(0, 3, (size,)).to("cuda")
+            found.append(learn(x, target).item())
+            schedule.step()
+        return found
+    return losses, model, learn
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_a_graph_learns_the_same_bit_for_bit(clip):
+    sizes = (5, 4, 5, 5, 4, 4, 5)
+    (plain, model, _), (found, other, _) = (learner(wrap, clip) for wrap in (lambda f: f, snn.cuda.graphed))
+    snn.manual_seed(1)
+    expected = plain(sizes)
+    snn.manual_seed(1)
+    assert found(sizes) == expected and len(set(expected)) == len(expected)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        np.testing.assert_array_equal(a.cpu().detach().numpy(), b.cpu().detach().numpy())
+
+
+def test_a_graph_keeps_its_memory_and_gives_it_back():
+    gc.collect()
+    held, (losses, _, learn) = snn.cuda.memory_allocated(), learner(snn.cuda.graphed)
+    losses([5] * 3)
+    others = [snn.randn(6, 8).to("cuda") for _ in range(20)]                  # would lie where the graph writes, if it did not own that
+    before = [x.cpu().numpy() for x in others]
+    losses([5])
+    for x, numbers in zip(others, before, strict=True):
+        np.testing.assert_array_equal(x.cpu().numpy(), numbers)
+    del losses, learn, _, others, x
+    gc.collect()
+    assert snn.cuda.memory_allocated() - held <= 8192                         # tables that are kept for the next optimiser
+
+
+def test_what_a_graph_cannot_do_is_said_and_faults_in_it_are_found():
+    w, g = snn.ones(3).to("cuda"), snn.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match=r"is being captured.*\.item\(\)"), snn.cuda.graph(g):
+        (w * 2).sum().item()
+    with pytest.raises(RuntimeError, match="default generator alone"), snn.cuda.graph(snn.cuda.CUDAGraph()):
+        snn.rand_like(w, generator=snn.Generator(3))
+    x, target, g = snn.randn(2, 3).to("cuda"), snn.tensor([0, 1]).to("cuda"), snn.cuda.CUDAGraph()
+    with snn.cuda.graph(g):
+        loss = F.cross_entropy(x, target)
+    g.replay()
+    assert loss.item() == F.cross_entropy(x, target).item()
+    target.copy_(snn.tensor([0, 7]).to("cuda"))
+    for _ in range(2):
+        g.replay()
+        with pytest.raises(IndexError, match=r"target 7 at place 1 .*0\.\.2"):
+            loss.item()
+    snn.manual_seed(5)
+    with pytest.raises(RuntimeError, match="capture it anew"):
+        g.replay()
+
+
 def test_a_checkpoint_moves_between_devices(tmp_path):
     model, other = nn.Linear(3, 2).to("cuda"), nn.Linear(3, 2)
     save_weights(tmp_path / "w.safetensors", model.state_dict())
@@ -121,3 +197,14 @@ def test_a_machine_without_cuda_is_told_what_is_missing():
                             capture_output=True, text=True)
     assert "RuntimeError: device 'cuda' was asked for, but " in result.stderr
     assert "pip install 'scratchnn[cuda]'" in result.stderr or "nvidia-smi" in result.stderr
+
+
+def test_new_tensors_on_the_gpu():
+    for make in (lambda **o: snn.zeros(2, 3, **o), lambda **o: snn.ones((2,), **o), lambda **o: snn.full((2, 2), -0.0, **o),
+                 lambda **o: snn.tensor([[1, 2], [3, 4]], **o), lambda **o: snn.rand(5, generator=snn.Generator(1), **o)):
+        there, here = make(device="cuda"), make()
+        assert there.device == "cuda" and there.dtype == here.dtype
+        np.testing.assert_array_equal(there.cpu().numpy(), here.numpy())
+    assert snn.empty(3, device="cuda:0").shape == (3,)
+    with pytest.raises(ValueError, match="choose cpu, cuda or cuda:0"):
+        snn.zeros(2, device="gpu")

@@ -2,7 +2,10 @@
 
 import argparse
 import csv
+import importlib.util
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +47,20 @@ def test_mistakes_take_a_line(options, message, capsys):
         parser.parse_args(options)
     line, = capsys.readouterr().err.splitlines()
     assert stopped.value.code == 2 and line.startswith("error: ") and message in line
+
+
+@pytest.mark.parametrize("name", ["dream", "music", "text", "tour", "wavenet"])
+def test_systems_without_cuda_kernels_say_so_before_anything_else(name, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", Path(__file__).parent.parent / "examples" / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)       # where dataclass looks for it
+    spec.loader.exec_module(module)
+    monkeypatch.setattr("scratchnn.device.require_cuda", lambda: None)            # as with a GPU
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--device", "cuda"])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    line, = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2 and "no CUDA kernels yet" in line and "leave" in line
+    assert name != "tour" or "dream, text, music, wavenet have" in line
 
 
 def test_an_example_counts_epochs_or_steps():

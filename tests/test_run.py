@@ -191,7 +191,7 @@ def test_another_configuration_is_refused(tmp_path):
         train(options(tmp_path, resume=True, lr=0.02, seed=1))
     with pytest.raises(ValueError, match="its parts were model, loader, optimizer, schedule, now model"):
         Run(options(tmp_path, resume=True), model=None)
-    train(options(tmp_path, resume=True, save_every=0, device="other"))
+    train(options(tmp_path, resume=True, save_every=0, device="cpu:0"))
 
 
 def test_other_data_is_refused(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from kernels.cpu.random import _stream, blocks, fill
 from kernels.cpu.warp import warp_task
 from kernels.jit import inner, like, parallel_for
 from kernels.scalar import normal32, uniform32
-from kernels.shapes import picture_size, spline_nodes
+from kernels.shapes import picture_size, spline_nodes, spline_weights
 
 UNIFORMS = 12        # words for what is drawn once a picture, of which 10 are used: whole blocks
 
@@ -104,17 +104,10 @@ def augment(x, seed, offset, distortion, size=None):
     N, C, H, W = x.shape
     if not (0 <= h <= H and 0 <= w <= W):
         raise ValueError(f"augment: a piece of {h} x {w} pixels cannot be cut out of pictures of {H} x {W}")
-    down, right = (_spline(n, distortion) for n in size)
+    down, right = (spline_weights(n, distortion.spacing) for n in size)
     out, affine, light = np.empty((N, C, h, w), x.dtype), np.empty((N, 2, 3)), np.empty(N)
     displacement = np.empty((N, 2, h, w) if distortion.elastic else (N, 2, 0, 0), x.dtype)
     augment_kernel(np.ascontiguousarray(x).reshape(N, C, H * W), *_stream(seed, offset), augment_blocks(distortion, size), distortion,
                    (H - h, W - w), down, right, affine, displacement, light, out, max(1, jit.CHUNK // max(1, C * w)), (H, W),
                    jit.threads(out.size))
     return out
-
-
-def _spline(pixels, distortion):
-    """(nodes, pixels): the weight of each node of a cubic B-spline for each pixel. Node k is around pixel (k - 1) * spacing."""
-    nodes, spacing = spline_nodes(pixels, distortion.spacing), distortion.spacing
-    away = np.abs(np.arange(pixels) / spacing - np.arange(nodes)[:, None] + 1)                    # in steps from node to node
-    return np.where(away < 1, 2 / 3 - away ** 2 + away ** 3 / 2, np.clip(2 - away, 0, None) ** 3 / 6).astype(np.float32)

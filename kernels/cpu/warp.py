@@ -8,10 +8,7 @@ import numpy as np
 from kernels import jit
 from kernels.cpu.matmul import matmul
 from kernels.jit import inner, like, parallel_for
-from kernels.shapes import picture_size
-
-TRUNCATE = 4       # standard deviations after which a Gaussian counts as zero, as in scipy.ndimage
-
+from kernels.shapes import gaussian_weights, picture_size
 
 # ---- warp -----------------------------------------------------------------------------------------------------------
 
@@ -130,13 +127,5 @@ def gaussian_blur(x, sigma):
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"gaussian_blur: planes must be float32 or float64, got {x.dtype}")
     for size in x.shape[-2:]:
-        x = matmul(x.swapaxes(-1, -2), _gaussian(size, sigma).astype(x.dtype))        # swapped twice: first along H, then along W
+        x = matmul(x.swapaxes(-1, -2), gaussian_weights(size, sigma).astype(x.dtype))        # swapped twice: first along H, then along W
     return x
-
-
-def _gaussian(size, sigma):
-    """(size, size): the weight of each pixel of a line in each pixel of the smoothed line; symmetric."""
-    radius = int(TRUNCATE * sigma + 0.5)
-    distance = np.abs(np.arange(size)[:, None] - np.arange(size))
-    total = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).sum()
-    return np.exp(-0.5 * (distance / sigma) ** 2) * (distance <= radius) / total

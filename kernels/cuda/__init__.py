@@ -3,6 +3,7 @@
 Importing it needs the packages of `scratchnn[cuda]`; kernels/cuda/compiler.py says which are missing.
 """
 
+from kernels.cuda.augment import augment, augment_blocks
 from kernels.cuda.batch_norm import batch_norm, batch_norm_backward, group_norm, group_norm_backward
 from kernels.cuda.conv import conv, conv_input_gradient, conv_weight_gradient
 from kernels.cuda.elementwise import (
@@ -95,4 +96,6 @@ from kernels.cuda.reduce import (
     sum,
     var,
 )
+from kernels.cuda.resize import lerp_grid, lerp_grid_backward, take_grid, take_grid_backward
 from kernels.cuda.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from kernels.cuda.warp import gaussian_blur, warp

@@ -17,9 +17,9 @@ DTYPES = [np.dtype(t) for t in (np.float32, np.float64, np.int64, np.int32, np.u
 DIMENSIONS = 6         # of a view that is copied, once neighbours that lie one behind the other are counted as one
 
 
-class DeviceArray:
+class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     """shape, dtype; strides, in numbers, not bytes; the address of the first number; the block of memory that it lies in; and base, None
-    if no other array lies there."""
+    if no other array lies there. Operators, and functions of NumPy, work on it as on NumPy's arrays (numpy_functions.py)."""
 
     __slots__ = ("__weakref__", "address", "base", "block", "dtype", "shape", "strides")
 
@@ -62,7 +62,7 @@ class DeviceArray:
         """A copy in the host's memory; waits for the GPU."""
         out = np.empty(self.shape, self.dtype)
         if out.size:
-            runtime.device().download(out, contiguous(self).address)
+            runtime.download(out, contiguous(self).address)
         return out
 
     def item(self):
@@ -90,12 +90,15 @@ class DeviceArray:
         raise TypeError("an array on the GPU becomes a NumPy array only when asked to: .numpy() (of a Tensor: .cpu()) copies it")
 
     def __array_function__(self, function, types, args, kwargs):
-        """NumPy's functions that scratchnn's operations use, for arrays on the GPU."""
-        from kernels.cuda import numpy_functions
-        ours = vars(numpy_functions).get(function.__name__)
+        """NumPy's functions that scratchnn uses, for arrays on the GPU."""
+        ours = numpy_functions.FUNCTIONS.get(function.__name__)
         if ours is None:
             raise NotImplementedError(f"numpy.{function.__name__} does not work on the GPU yet; bring its inputs to the host with .cpu()")
         return ours(*args, **kwargs)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(None,), **options):
+        """NumPy's elementwise functions, and with them all operators."""
+        return numpy_functions.elementwise_function(ufunc, method, inputs, out[0], options)
 
     @property
     def flags(self): return Flags(self.is_contiguous)
@@ -131,15 +134,21 @@ class DeviceArray:
         return self.reshape(self.size)
 
     def __setitem__(self, key, value):
-        copy_into(self[key], value if isinstance(value, DeviceArray) else to_device(np.asarray(value, self.dtype)))
+        value = value if isinstance(value, DeviceArray) else to_device(np.asarray(value, self.dtype))
+        if any(map(indexing.is_array, key if isinstance(key, tuple) else (key,))):
+            indexing.put(self, key, value)
+        else:
+            copy_into(self[key], value)
 
     def __getitem__(self, key):
-        """Whole numbers, slices, None and ... make a view, as in NumPy."""
+        """Whole numbers, slices, None and ... make a view, as in NumPy; arrays of whole numbers and of booleans a copy."""
         key = key if isinstance(key, tuple) else (key,)
+        if any(map(indexing.is_array, key)):
+            return indexing.get(self, key)
         missing = self.ndim - sum(k is not None and k is not Ellipsis for k in key)
         if missing < 0:
             raise IndexError(f"{self.ndim - missing} indices for an array of {self.ndim} dimensions")
-        at = key.index(Ellipsis) if Ellipsis in key else len(key)
+        at = next((i for i, k in enumerate(key) if k is Ellipsis), len(key))
         key = (*key[:at], *[slice(None)] * missing, *key[at + 1:])
         shape, strides, offset, d = [], [], 0, 0
         for k in key:
@@ -160,6 +169,26 @@ class DeviceArray:
                     raise IndexError(f"index {k} is outside dimension {d - 1} of size {n}")
                 offset += k % n * stride
         return self._view(shape, strides, offset)
+
+    # -- numbers of it all, or along dimensions
+
+    def sum(self, axis=None, dtype=None, keepdims=False): return numpy_functions.sum(self, axis, dtype, keepdims=keepdims)
+    def mean(self, axis=None, dtype=None, keepdims=False): return numpy_functions.mean(self, axis, dtype, keepdims=keepdims)
+    def min(self, axis=None, keepdims=False): return numpy_functions.min(self, axis, keepdims=keepdims)
+    def max(self, axis=None, keepdims=False): return numpy_functions.max(self, axis, keepdims=keepdims)
+    def argmax(self, axis=None): return numpy_functions.argmax(self, axis)
+    def all(self, axis=None, keepdims=False): return numpy_functions.all(self, axis, keepdims=keepdims)
+    def any(self, axis=None, keepdims=False): return numpy_functions.any(self, axis, keepdims=keepdims)
+    def clip(self, low=None, high=None): return numpy_functions.clip(self, low, high)
+
+    def __bool__(self):
+        if self.size != 1:
+            raise ValueError(f"an array of shape {self.shape} is neither true nor false; use .any() or .all()")
+        return bool(self.item())
+
+    def __index__(self): return self.item().__index__()
+    def __float__(self): return float(self.item())
+    def __int__(self): return int(self.item())
 
     # -- copies
 
@@ -218,10 +247,17 @@ def empty(shape, dtype):
 def to_device(array):
     """A copy of a NumPy array on the GPU."""
     array = np.asarray(array)
+    if runtime.captured is not None:
+        return runtime.captured.constant(np.ascontiguousarray(array))
     out = empty(array.shape, array.dtype)
-    if array.size:
-        runtime.device().upload(out.address, np.ascontiguousarray(array))
+    upload_into(out, array)
     return out
+
+
+def upload_into(target, array):
+    """target[...] = a NumPy array of its shape and dtype, for a contiguous target."""
+    if array.size:
+        runtime.device().upload(target.address, np.ascontiguousarray(array))
 
 
 def full(shape, value, dtype):
@@ -297,12 +333,12 @@ def copy_into(target, source):
     ones = (1,) * (DIMENSIONS - len(sizes))
     if len(sizes) > DIMENSIONS:
         raise ValueError(f"a view of shape {source.shape} has too many dimensions to be copied")
-    (source, x_start), (target, y_start) = _lowest(source), _lowest(target)
+    (source, x_start), (target, y_start) = lowest(source), lowest(target)
     copy_kernel[blocks(target.size), 256](source, target, target.size, x_start, y_start, *(*ones, *sizes)[1:],
                                           *ones, *from_strides, *ones, *to_strides)
 
 
-def _lowest(x):
+def lowest(x):
     """(the view from its lowest address on, where its first number is from there): they differ where strides are negative."""
     below = -sum((n - 1) * s for n, s in zip(x.shape, x.strides, strict=True) if s < 0)
     return (x._view(x.shape, x.strides, -below), below) if below else (x, 0)
@@ -319,3 +355,7 @@ def _merged(shape, first, second):
         else:
             merged.append((n, a, b))
     return list(zip(*merged or [(1, 0, 0)], strict=True))
+
+
+# The methods above need functions, and these need the class above: this import closes the circle.
+from kernels.cuda import indexing, numpy_functions  # noqa: E402

@@ -33,8 +33,8 @@ import numpy as np
 
 from kernels import config, jit
 
-__all__ = ["Compiled", "Kernel", "at", "cuda", "device", "kernel", "ld4", "like", "outer4", "put", "registry", "require_packages", "scalar",
-           "shifted", "st4", "typed"]
+__all__ = ["Compiled", "Kernel", "at", "bring16", "brought", "cuda", "device", "kernel", "ld4", "like", "mma", "outer4", "put", "registry",
+           "require_packages", "scalar", "shifted", "st4", "tf32", "typed"]
 
 INSTALL = "pip install 'scratchnn[cuda]'"
 PACKAGES = "numba-cuda", "cuda-bindings", "nvidia-nvjitlink"
@@ -63,7 +63,7 @@ def require_packages():
 SIMULATED = config.CUDA == "simulator"
 
 if SIMULATED:
-    from kernels.cuda.simulator import at, cuda, ld4, like, outer4, put, scalar, shifted, st4, typed
+    from kernels.cuda.simulator import at, bring16, brought, cuda, ld4, like, mma, outer4, put, scalar, shifted, st4, tf32, typed
 else:
     require_packages()
     import numba.cuda.dispatcher
@@ -158,6 +158,57 @@ else:
             builder.store(args[2], _element(context, builder, signature.args[0], *args[:2]))
             return context.get_dummy_value()
         return types.void(x, i, x.dtype), codegen
+
+    def _assembly(builder, returned, text, constraints, args, side_effect=False):
+        """An instruction of PTX."""
+        kind = ir.FunctionType(returned, [a.type for a in args])
+        return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=side_effect), args)
+
+    @intrinsic
+    def tf32(typing_context, x, i):
+        """The bits of x[i] of a float32 array, rounded to the 10 bits of fraction that tensor cores read."""
+        def codegen(context, builder, signature, args):
+            number = builder.load(_element(context, builder, signature.args[0], *args))
+            return _assembly(builder, ir.IntType(32), "cvt.rna.tf32.f32 $0, $1;", "=r,f", [number])
+        return types.uint32(x, i), codegen
+
+    @intrinsic
+    def mma(typing_context, sums, first, a0, a1, a2, a3, b0, b1):
+        """sums[first .. first + 3] += a thread's part of A B, by the tensor cores: A (16, 8) and B (8, 8) of a warp, results of tf32.
+
+        Of lane l, with g = l // 4 and q = l % 4: a0, a1, a2, a3 are A[g, q], A[g + 8, q], A[g, q + 4], A[g + 8, q + 4], b0 and b1 B[q, g]
+        and B[q + 4, g], the sums those of [g, 2 q], [g, 2 q + 1], [g + 8, 2 q], [g + 8, 2 q + 1]. (PTX ISA, mma.m16n8k8.)
+        """
+        def codegen(context, builder, signature, args):
+            places = [_element(context, builder, signature.args[0], args[0], builder.add(args[1], args[1].type(k))) for k in range(4)]
+            found = _assembly(builder, ir.LiteralStructType([ir.FloatType()] * 4), "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                              "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};", "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f",
+                              [*args[2:], *map(builder.load, places)])
+            for k, place in enumerate(places):
+                builder.store(builder.extract_value(found, k), place)
+            return context.get_dummy_value()
+        return types.void(sums, first, *[types.uint32] * 6), codegen
+
+    @intrinsic
+    def bring16(typing_context, shared, at, x, i, inside):
+        """shared[at .. at + 3] = x[i .. i + 3] of float32 arrays, or zeros if not `inside`, past the registers; there after brought()."""
+        def codegen(context, builder, signature, args):
+            shared, everywhere = (ir.PointerType(ir.FloatType(), addrspace=space) for space in (3, 1))
+            to = builder.addrspacecast(_element(context, builder, signature.args[0], *args[:2]), shared)
+            source = builder.addrspacecast(_element(context, builder, signature.args[2], *args[2:4]), everywhere)
+            size = builder.select(args[4], ir.IntType(32)(16), ir.IntType(32)(0))
+            _assembly(builder, ir.VoidType(), "cp.async.cg.shared.global [$0], [$1], 16, $2;", "r,l,r,~{memory}",
+                      [builder.ptrtoint(to, ir.IntType(32)), builder.ptrtoint(source, ir.IntType(64)), size], side_effect=True)
+            return context.get_dummy_value()
+        return types.void(shared, at, x, i, types.boolean), codegen
+
+    @intrinsic
+    def brought(typing_context):
+        """Wait until all that this thread has asked bring16 for is there; a barrier then shows it to the others."""
+        def codegen(context, builder, signature, args):
+            _assembly(builder, ir.VoidType(), "cp.async.wait_all;", "~{memory}", [], side_effect=True)
+            return context.get_dummy_value()
+        return types.void(), codegen
 
     @overload_attribute(types.CPointer, "dtype")
     def _dtype(x):

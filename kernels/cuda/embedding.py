@@ -1,54 +1,34 @@
 """Rows of a table by number, and the sum of rows into a table: an embedding and its gradient."""
 
+import math
+
 import numpy as np
 
 from kernels.cuda.array import as_device, blocks, contiguous, empty
-from kernels.cuda.compiler import cuda, kernel, scalar, typed
-from kernels.cuda.rows import ALL, WARP
-
-
-@kernel(threads=WARP)
-def outside_kernel(index, found, n, limit, ignore):
-    """found[0] = place of the first index that is neither in 0..limit-1 nor `ignore`; -1 if there is none. One warp."""
-    left = typed(found, 0)                         # n minus the place: the first one has the largest
-    for i in range(cuda.threadIdx.x, n, WARP):
-        at = index[i]
-        if at != ignore and (at < 0 or at >= limit):
-            left = scalar.maximum(left, typed(found, n - i))
-    for distance in (16, 8, 4, 2, 1):
-        left = scalar.maximum(left, cuda.shfl_xor_sync(ALL, left, distance))
-    if cuda.threadIdx.x == 0:
-        found[0] = n - left if left > 0 else -1
-
-
-def first_outside(index, limit, ignore=0):
-    """(place, value) of the first index outside 0..limit-1 that is not `ignore`; None if there is none. Waits for the GPU."""
-    found = empty(1, np.int64)
-    outside_kernel[1, WARP](index, found, index.size, limit, ignore)
-    place = found.item()
-    return None if place < 0 else (place, index[place].item())
+from kernels.cuda.checks import require_inside
+from kernels.cuda.compiler import cuda, kernel, typed
 
 
 def checked(name, expected, table, index, rows):
-    """The index as contiguous int64, after a check of both arrays and of every index."""
+    """The index as contiguous int64, after a check of both arrays; every index is looked at later (checks.py)."""
     as_device(name, table, index)
     if table.ndim != 2 or index.ndim != 1:
         raise ValueError(f"{name}: {expected} and index (N,) are expected, got shapes {table.shape} and {index.shape}")
     if index.dtype.kind not in "iu":
         raise TypeError(f"{name}: index must hold whole numbers, got {index.dtype}")
     index = contiguous(index.astype(np.int64, copy=False))
-    outside = first_outside(index, rows)
-    if outside:
-        raise IndexError(f"{name}: index {outside[1]} at place {outside[0]} is outside 0..{rows - 1}, the rows of the table")
+    require_inside(index, rows, lambda place, value: IndexError(
+        f"{name}: index {value} at place {place} is outside 0..{rows - 1}, the rows of the table"))
     return index
 
 
 @kernel
-def gather_rows_kernel(weight, index, out, columns, n):
+def gather_rows_kernel(weight, index, out, rows, columns, n):
     """out[n, d] = weight[index[n], d], a thread for each number."""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-        row = i // columns
-        out[i] = weight[index[row] * columns + i - row * columns]
+        place = i // columns
+        row = index[place]
+        out[i] = weight[row * columns + i - place * columns] if 0 <= row < rows else typed(weight, math.nan)
 
 
 def gather_rows(weight, index):
@@ -58,7 +38,7 @@ def gather_rows(weight, index):
     """
     index = checked("gather_rows", "weight (V, D)", weight, index, len(weight) if weight.ndim else 0)
     out = empty((index.size, weight.shape[1]), weight.dtype)
-    gather_rows_kernel[blocks(out.size), 256](contiguous(weight), index, out, weight.shape[1], out.size)
+    gather_rows_kernel[blocks(out.size), 256](contiguous(weight), index, out, *weight.shape, out.size)
     return out
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from kernels.cuda.array import as_device, blocks, contiguous, empty, full
+from kernels.cuda.checks import require_inside
 from kernels.cuda.compiler import cuda, kernel, scalar, typed
-from kernels.cuda.embedding import first_outside
 from kernels.cuda.reduce import sum, total
 from kernels.cuda.rows import WARP, block_sum, floating, row_max, row_sum_exp, row_threads
 
@@ -22,7 +22,7 @@ def cross_entropy_kernel(x, target, weight, losses, lse, ignore_index, smoothing
         distance = block_sum(distance, room)
     if cuda.threadIdx.x == 0:
         lse[row] = log_sum
-        if t == ignore_index:
+        if t == ignore_index or t < 0 or t >= columns:
             losses[row] = 0
         else:
             losses[row] = ((typed(x, 1) - smoothing) * weight[t] * (log_sum - x[start + t])
@@ -38,10 +38,8 @@ def cross_entropy(x, target, weight=None, ignore_index=-100, label_smoothing=0.0
     """
     target, weight = _checked("cross_entropy", x, target, weight)
     N, C = x.shape
-    outside = first_outside(target, C, ignore_index)
-    if outside:
-        raise IndexError(f"cross_entropy: target {outside[1]} at place {outside[0]} is outside 0..{C - 1} and not ignore_index "
-                         f"({ignore_index})")
+    require_inside(target, C, lambda place, value: IndexError(
+        f"cross_entropy: target {value} at place {place} is outside 0..{C - 1} and not ignore_index ({ignore_index})"), ignore_index)
     losses, lse = empty(N, x.dtype), empty(N, x.dtype)
     cross_entropy_kernel[N, row_threads(C)](contiguous(x), target, weight, losses, lse, ignore_index, x.dtype.type(label_smoothing), C)
     return losses, lse
@@ -53,7 +51,7 @@ def cross_entropy_backward_kernel(g, x, lse, target, weight, total_weight, dx, i
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         row = i // columns
         column, t = i - row * columns, target[row]
-        if t == ignore_index:
+        if t == ignore_index or t < 0 or t >= columns:
             dx[i] = 0
         else:
             hit = g[row] * (typed(x, 1) - smoothing) * weight[t]

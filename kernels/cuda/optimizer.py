@@ -2,7 +2,8 @@
 
 A step gets lists of arrays (parameters, gradients, state). Their addresses go into a table on the GPU, which is made once for the
 same arrays; a block of threads works on a chunk of CHUNK numbers and finds its array in the table. All arrays at one place of the
-lists have one shape. Formulas are those of torch.optim. Bytes: parameter and state read and written, gradient read; no temporaries.
+lists have one shape. Numbers such as the learning rate come in a small array, so that a CUDA graph can be given others
+(graph.py). Formulas are those of torch.optim. Bytes: parameter and state read and written, gradient read; no temporaries.
 """
 
 import math
@@ -12,6 +13,7 @@ import numpy as np
 
 from kernels.cuda.array import DeviceArray, as_device, contiguous, copy_into, empty, to_device
 from kernels.cuda.compiler import at, cuda, device, kernel, like, scalar, typed
+from kernels.cuda.graph import optimiser_numbers
 from kernels.cuda.rows import WARP, block_sum
 
 CHUNK = 4096
@@ -51,13 +53,14 @@ def _prepare(name, lists):
 
 
 def _step(name, kernel, lists, *numbers):
-    """Run an optimiser's kernel over lists of arrays. Numbers take the arrays' dtype, booleans become 0 and 1."""
+    """Run an optimiser's kernel over lists of arrays. Numbers take the arrays' dtype; a single one may lie on the GPU."""
     if not lists[0]:
         return
     (table, places, firsts, sizes, chunks), copies = _prepare(name, lists)
     dtype = lists[0][0].dtype
-    typed_numbers = [int(n) if isinstance(n, bool) else dtype.type(n) for n in numbers]
-    kernel[chunks, THREADS](table, places, firsts, sizes, sizes.size, _model(dtype), *typed_numbers)
+    there = isinstance(numbers[0], DeviceArray)
+    numbers = numbers[0].astype(dtype, copy=False) if there else optimiser_numbers(np.array(numbers, dtype))
+    kernel[chunks, THREADS](table, places, firsts, sizes, sizes.size, numbers)
     for array, copy in copies:
         copy_into(array, copy)
 
@@ -78,15 +81,16 @@ def chunk_range(places, firsts, sizes):
 # ---- SGD ------------------------------------------------------------------------------------------------------------
 
 @kernel
-def sgd_kernel(table, places, firsts, sizes, count, model, lr, momentum, fresh, kept, weight_decay, nesterov):
+def sgd_kernel(table, places, firsts, sizes, count, numbers):
     place, start, stop = chunk_range(places, firsts, sizes)
-    p, g, b = at(table[place], model), at(table[count + place], model), at(table[2 * count + place], model)
+    p, g, b = at(table[place], numbers), at(table[count + place], numbers), at(table[2 * count + place], numbers)
+    lr, momentum, fresh, kept, weight_decay, nesterov = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]
     for i in range(start, stop, cuda.blockDim.x):
         d = g[i] + weight_decay * p[i]
         if table[2 * count + place] != 0:
             velocity = kept * b[i] + fresh * d
             b[i] = velocity
-            d = d + momentum * velocity if nesterov else velocity
+            d = d + momentum * velocity if nesterov != 0 else velocity
         p[i] -= lr * d
 
 
@@ -96,15 +100,15 @@ def sgd(params, grads, buffers, lr, momentum=0.0, dampening=0.0, weight_decay=0.
     Nesterov: p -= lr (d + momentum b). Without momentum `buffers` is None and p -= lr d.
     """
     fresh, kept = (1.0, 0.0) if first else (1 - dampening, momentum)
-    _step("sgd", sgd_kernel, (params, grads, buffers), lr, momentum, fresh, kept, weight_decay, bool(nesterov))
+    _step("sgd", sgd_kernel, (params, grads, buffers), lr, momentum, fresh, kept, weight_decay, nesterov)
 
 
 # ---- running means --------------------------------------------------------------------------------------------------
 
 @kernel
-def lerp_kernel(table, places, firsts, sizes, count, model, weight):
+def lerp_kernel(table, places, firsts, sizes, count, numbers):
     place, start, stop = chunk_range(places, firsts, sizes)
-    p, q = at(table[place], model), at(table[count + place], model)
+    p, q, weight = at(table[place], numbers), at(table[count + place], numbers), numbers[0]
     for i in range(start, stop, cuda.blockDim.x):
         p[i] += weight * (q[i] - p[i])
 
@@ -117,10 +121,12 @@ def lerp(arrays, ends, weight):
 # ---- Adam -----------------------------------------------------------------------------------------------------------
 
 @kernel
-def adam_kernel(table, places, firsts, sizes, count, model, rate, beta1, fresh1, beta2, fresh2, eps, weight_decay, shrink, unbias):
+def adam_kernel(table, places, firsts, sizes, count, numbers):
     place, start, stop = chunk_range(places, firsts, sizes)
-    p, g, m = at(table[place], model), at(table[count + place], model), at(table[2 * count + place], model)
-    v, highest = at(table[3 * count + place], model), at(table[4 * count + place], model)
+    p, g, m = at(table[place], numbers), at(table[count + place], numbers), at(table[2 * count + place], numbers)
+    v, highest = at(table[3 * count + place], numbers), at(table[4 * count + place], numbers)
+    rate, beta1, fresh1, beta2, fresh2 = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    eps, weight_decay, shrink, unbias = numbers[5], numbers[6], numbers[7], numbers[8]
     for i in range(start, stop, cuda.blockDim.x):
         d = g[i] + weight_decay * p[i]
         mean, square = beta1 * m[i] + fresh1 * d, beta2 * v[i] + fresh2 * d * d
@@ -146,10 +152,11 @@ def adam(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, lr, beta1, beta2
 # ---- RMSprop --------------------------------------------------------------------------------------------------------
 
 @kernel
-def rmsprop_kernel(table, places, firsts, sizes, count, model, lr, alpha, fresh, eps, weight_decay, momentum):
+def rmsprop_kernel(table, places, firsts, sizes, count, numbers):
     place, start, stop = chunk_range(places, firsts, sizes)
-    p, g, s = at(table[place], model), at(table[count + place], model), at(table[2 * count + place], model)
-    b, a = at(table[3 * count + place], model), at(table[4 * count + place], model)
+    p, g, s = at(table[place], numbers), at(table[count + place], numbers), at(table[2 * count + place], numbers)
+    b, a = at(table[3 * count + place], numbers), at(table[4 * count + place], numbers)
+    lr, alpha, fresh, eps, weight_decay, momentum = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]
     for i in range(start, stop, cuda.blockDim.x):
         d = g[i] + weight_decay * p[i]
         variance = alpha * s[i] + fresh * d * d
@@ -177,9 +184,10 @@ def rmsprop(params, grads, square_avgs, buffers, grad_avgs, lr, alpha, eps, weig
 # ---- Adagrad --------------------------------------------------------------------------------------------------------
 
 @kernel
-def adagrad_kernel(table, places, firsts, sizes, count, model, rate, eps, weight_decay):
+def adagrad_kernel(table, places, firsts, sizes, count, numbers):
     place, start, stop = chunk_range(places, firsts, sizes)
-    p, g, s = at(table[place], model), at(table[count + place], model), at(table[2 * count + place], model)
+    p, g, s = at(table[place], numbers), at(table[count + place], numbers), at(table[2 * count + place], numbers)
+    rate, eps, weight_decay = numbers[0], numbers[1], numbers[2]
     for i in range(start, stop, cuda.blockDim.x):
         d = g[i] + weight_decay * p[i]
         total = s[i] + d * d
@@ -227,23 +235,23 @@ def squared_norms(arrays):
     for dtype in dict.fromkeys(a.dtype for a in arrays):
         places = [i for i, a in enumerate(arrays) if a.dtype == dtype]
         (table, where, firsts, sizes, chunks), _copies = _prepare("squared_norms", ([arrays[i] for i in places],))
-        sums, found = empty(chunks, np.float64), empty(len(places), np.float64)
+        sums, found = empty(chunks, np.float64), norms if len(places) == len(arrays) else empty(len(places), np.float64)
         squared_norm_kernel[chunks, THREADS](table, where, firsts, sizes, sizes.size, _model(dtype), sums)
         add_chunks_kernel[len(places), THREADS](sums, firsts, chunks, len(places), found)
-        for k, i in enumerate(places):
+        for k, i in enumerate(places if found is not norms else ()):
             copy_into(norms[i], found[k])
     return norms
 
 
 @kernel
-def scale_kernel(table, places, firsts, sizes, count, model, factor):
+def scale_kernel(table, places, firsts, sizes, count, factor):
     place, start, stop = chunk_range(places, firsts, sizes)
-    x = at(table[place], model)
+    x = at(table[place], factor)
     for i in range(start, stop, cuda.blockDim.x):
-        x[i] *= factor
+        x[i] *= factor[0]
 
 
 def scale(arrays, factor):
-    """Multiply every array by a number, in place."""
+    """Multiply every array by a number, in place. It may lie on the GPU, so that nothing waits for it."""
     for dtype in dict.fromkeys(a.dtype for a in arrays):
         _step("scale", scale_kernel, ([a for a in arrays if a.dtype == dtype],), factor)

@@ -10,7 +10,9 @@ import numpy as np
 
 from kernels.cuda.array import as_device, contiguous, empty
 from kernels.cuda.array import blocks as grid_blocks
+from kernels.cuda.checks import require_inside
 from kernels.cuda.compiler import cuda, device, kernel, like, scalar, typed
+from kernels.cuda.graph import shift
 from kernels.cuda.rows import floating
 
 MASK = 0xFFFFFFFFFFFFFFFF
@@ -30,8 +32,9 @@ def block_words(seed, block):
                          np.uint32(seed >> HALF))
 
 
-def _stream(seed, offset):
-    return np.uint64(int(seed) & MASK), np.uint64(int(offset) & MASK)
+def stream(seed, offset):
+    """(seed, offset, how many blocks further on that is: an array of one number, graph.py) as kernels take them."""
+    return np.uint64(int(seed) & MASK), np.uint64(int(offset) & MASK), shift(seed, offset)
 
 
 def _run(kernel, n, words_each, *args):
@@ -41,9 +44,9 @@ def _run(kernel, n, words_each, *args):
 
 
 @kernel
-def words_kernel(out, seed, offset, n, count):
+def words_kernel(out, seed, offset, shift, n, count):
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w = block_words(seed, offset + np.uint64(b))
+        w = block_words(seed, offset + shift[0] + np.uint64(b))
         for k in range(4):
             if 4 * b + k < n:
                 out[4 * b + k] = w[k]
@@ -52,25 +55,25 @@ def words_kernel(out, seed, offset, n, count):
 def words(seed, offset, n):
     """The first n uint32 words from block `offset` on. Uses blocks(n)."""
     out = empty(n, np.uint32)
-    _run(words_kernel, n, 1, out, *_stream(seed, offset))
+    _run(words_kernel, n, 1, out, *stream(seed, offset))
     return out
 
 
 # ---- uniform and normal ----------------------------------------------------------------------------------------------
 
 @kernel
-def uniform32_kernel(out, seed, offset, n, count):
+def uniform32_kernel(out, seed, offset, shift, n, count):
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w = block_words(seed, offset + np.uint64(b))
+        w = block_words(seed, offset + shift[0] + np.uint64(b))
         for k in range(4):
             if 4 * b + k < n:
                 out[4 * b + k] = scalar.uniform32(w[k])
 
 
 @kernel
-def uniform64_kernel(out, seed, offset, n, count):
+def uniform64_kernel(out, seed, offset, shift, n, count):
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w0, w1, w2, w3 = block_words(seed, offset + np.uint64(b))
+        w0, w1, w2, w3 = block_words(seed, offset + shift[0] + np.uint64(b))
         out[2 * b] = scalar.uniform64(w0, w1)
         if 2 * b + 1 < n:
             out[2 * b + 1] = scalar.uniform64(w2, w3)
@@ -85,9 +88,9 @@ def uniform(seed, offset, shape, dtype):
 
 
 @kernel(doubles=True)
-def normal32_kernel(out, seed, offset, n, count):
+def normal32_kernel(out, seed, offset, shift, n, count):
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w = block_words(seed, offset + np.uint64(b))
+        w = block_words(seed, offset + shift[0] + np.uint64(b))
         z0, z1 = scalar.normal32(w[0], w[1])
         z2, z3 = scalar.normal32(w[2], w[3])
         z = z0, z1, z2, z3
@@ -97,9 +100,9 @@ def normal32_kernel(out, seed, offset, n, count):
 
 
 @kernel
-def normal64_kernel(out, seed, offset, n, count):
+def normal64_kernel(out, seed, offset, shift, n, count):
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w0, w1, w2, w3 = block_words(seed, offset + np.uint64(b))
+        w0, w1, w2, w3 = block_words(seed, offset + shift[0] + np.uint64(b))
         z0, z1 = scalar.normal64(w0, w1, w2, w3)
         out[2 * b] = z0
         if 2 * b + 1 < n:
@@ -121,16 +124,16 @@ def _by_width(name, kernel32, kernel64, seed, offset, shape, dtype):
         raise TypeError(f"{name}: dtype must be float32 or float64, got {dtype}")
     out = empty(shape, dtype)
     kernel, words_each = (kernel32, 1) if out.itemsize == 4 else (kernel64, 2)
-    _run(kernel, out.size, words_each, out, *_stream(seed, offset))
+    _run(kernel, out.size, words_each, out, *stream(seed, offset))
     return out
 
 
 # ---- whole numbers --------------------------------------------------------------------------------------------------
 
 @kernel
-def randint_kernel(out, low, span, seed, offset, n, count):
+def randint_kernel(out, low, span, seed, offset, shift, n, count):
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w0, w1, w2, w3 = block_words(seed, offset + np.uint64(b))
+        w0, w1, w2, w3 = block_words(seed, offset + shift[0] + np.uint64(b))
         out[2 * b] = np.int64(low + scalar.multiply_high(scalar.join_words(w0, w1), span))
         if 2 * b + 1 < n:
             out[2 * b + 1] = np.int64(low + scalar.multiply_high(scalar.join_words(w2, w3), span))
@@ -145,7 +148,7 @@ def randint(seed, offset, low, high, shape):
         raise ValueError(f"randint: high must be above low, got low={low}, high={high}")
     out = empty(shape, np.int64)
     start, width = np.uint64(int(low) & MASK), np.uint64(int(high) - int(low))
-    _run(randint_kernel, out.size, 2, out, start, width, *_stream(seed, offset))
+    _run(randint_kernel, out.size, 2, out, start, width, *stream(seed, offset))
     return out
 
 
@@ -173,9 +176,9 @@ def permutation(seed, offset, n):
 # ---- choices --------------------------------------------------------------------------------------------------------
 
 @kernel
-def bernoulli_kernel(p, out, seed, offset, n, count):
+def bernoulli_kernel(p, out, seed, offset, shift, n, count):
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w = block_words(seed, offset + np.uint64(b))
+        w = block_words(seed, offset + shift[0] + np.uint64(b))
         for k in range(4):
             i = 4 * b + k
             if i < n:
@@ -186,14 +189,14 @@ def bernoulli(seed, offset, p):
     """1 with probability p, else 0, in p's shape and dtype; number i is 1 where uniform i < p. Uses blocks(n)."""
     as_device("bernoulli", p)
     out = empty(p.shape, floating("bernoulli", p))
-    _run(bernoulli_kernel, out.size, 1, contiguous(p), out, *_stream(seed, offset))
+    _run(bernoulli_kernel, out.size, 1, contiguous(p), out, *stream(seed, offset))
     return out
 
 
 @kernel
-def dropout_kernel(x, out, p, scale, seed, offset, n, count):
+def dropout_kernel(x, out, p, scale, seed, offset, shift, n, count):
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w = block_words(seed, offset + np.uint64(b))
+        w = block_words(seed, offset + shift[0] + np.uint64(b))
         for k in range(4):
             i = 4 * b + k
             if i < n:
@@ -211,12 +214,12 @@ def dropout(x, p, seed, offset):
         raise ValueError(f"dropout: the probability p must be in [0, 1], got {p}")
     dtype = floating("dropout", x)
     out, scale = empty(x.shape, dtype), 1 / (1 - p) if p < 1 else 0
-    _run(dropout_kernel, out.size, 1, contiguous(x), out, dtype.type(p), dtype.type(scale), *_stream(seed, offset))
+    _run(dropout_kernel, out.size, 1, contiguous(x), out, dtype.type(p), dtype.type(scale), *stream(seed, offset))
     return out
 
 
 @kernel(doubles=True)
-def categorical_kernel(probabilities, out, seed, offset, columns, samples, n):
+def categorical_kernel(probabilities, out, seed, offset, shift, columns, samples, n):
     """A thread for each sample goes through its row twice: for the sum, and until the running sum passes its random part of it."""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         start, total, valid = i // samples * columns, 0.0, True
@@ -224,7 +227,7 @@ def categorical_kernel(probabilities, out, seed, offset, columns, samples, n):
             p = np.float64(probabilities[start + k])
             valid = valid and p >= 0
             total += p
-        w0, w1, w2, w3 = block_words(seed, offset + np.uint64(i // 2))
+        w0, w1, w2, w3 = block_words(seed, offset + shift[0] + np.uint64(i // 2))
         wanted = total * (scalar.uniform64(w2, w3) if i % 2 else scalar.uniform64(w0, w1))
         pick, running = 0, np.float64(probabilities[start])
         while running <= wanted and pick < columns - 1:
@@ -237,17 +240,15 @@ def categorical(seed, offset, probabilities, samples):
     """Indices drawn with replacement: (N, K) non-negative numbers, a row's probabilities times any factor -> (N, samples) int64.
 
     Sample s of row n compares uniform number n * samples + s (53 bits) with the row's cumulative sum, kept in float64.
-    ValueError if a row holds a negative or non-finite number or sums to 0; finding out waits for the GPU. Uses blocks(N * samples, 2).
+    ValueError if a row holds a negative or non-finite number or sums to 0. Uses blocks(N * samples, 2).
     """
     as_device("categorical", probabilities)
     if probabilities.ndim != 2:
         raise ValueError(f"categorical: probabilities must have shape (N, K), got {probabilities.shape}")
     out = empty((len(probabilities), samples), np.int64)
-    categorical_kernel[grid_blocks(out.size, THREADS), THREADS](contiguous(probabilities), out, *_stream(seed, offset),
+    categorical_kernel[grid_blocks(out.size, THREADS), THREADS](contiguous(probabilities), out, *stream(seed, offset),
                                                                 probabilities.shape[1], samples, out.size)
     if out.size:
-        found = out.numpy()
-        if found.min() < 0:
-            raise ValueError(f"categorical: row {found.min(axis=1).argmin()} of the probabilities holds a negative or non-finite number "
-                             "or sums to 0")
+        require_inside(out, probabilities.shape[1], lambda place, value: ValueError(
+            f"categorical: row {place // samples} of the probabilities holds a negative or non-finite number or sums to 0"))
     return out

@@ -14,7 +14,7 @@ from kernels.cuda.elementwise import mul
 from kernels.cuda.matmul import by_fours, form_of, lay_out, matmul
 from kernels.cuda.matmul.products import form_name, itself
 from kernels.cuda.matmul.tiles import choose, finisher, main_loop, matrix_loader
-from kernels.cuda.random import _stream, block_words, blocks
+from kernels.cuda.random import block_words, blocks, stream
 from kernels.cuda.rows import floating
 
 
@@ -40,12 +40,12 @@ def drawn(p, word):
 
 
 def draw_finisher(tile, vectors, keep):
-    """The finisher of draws, out = (draws, kept, M, N, bias, seed, offset); `keep` their probabilities too."""
+    """The finisher of draws, out = (draws, kept, M, N, bias, seed, offset, shift); `keep` their probabilities too."""
     @device
     def write(four, column, row, out):
-        draws, kept, M, N, bias, seed, offset = out
+        draws, kept, M, N, bias, seed, offset, shift = out
         if row < M and column < N:
-            w = block_words(seed, offset + np.uint64(row * ((N + 3) // 4) + column // 4))
+            w = block_words(seed, offset + shift[0] + np.uint64(row * ((N + 3) // 4) + column // 4))
             at = row * N + column
             if vectors:
                 p0, p1 = scalar.sigmoid(four[0] + bias[column]), scalar.sigmoid(four[1] + bias[column + 1])
@@ -73,20 +73,20 @@ def draws_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, ke
     name = f"rbm_draws_{form_name(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c)}{'_keep' * keep}"
 
     @kernel(name=name, threads=threads)          # Philox takes more registers than two large blocks have
-    def rbm_draws(a, b, draws, kept, bias, M, N, K, lead_a, lead_b, seed, offset):
+    def rbm_draws(a, b, draws, kept, bias, M, N, K, lead_a, lead_b, seed, offset, shift):
         """draws = 1 with probability sigmoid(A B + bias), else 0."""
         sums = cuda.local.array(count, np.float32)
         row0, column0 = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns
         loop(sums, (a, 0, row0, M, K, lead_a), (b, 0, column0, N, K, lead_b), 0, K)
-        finish(sums, (draws, kept, M, N, bias, seed, offset), row0, column0)
+        finish(sums, (draws, kept, M, N, bias, seed, offset, shift), row0, column0)
     return rbm_draws
 
 
 @kernel
-def draw_kernel(probabilities, draws, seed, offset, units, row_blocks, count):
+def draw_kernel(probabilities, draws, seed, offset, shift, units, row_blocks, count):
     """draws = 1 where a uniform is below the probability: a thread for each Philox block, of which every row has `row_blocks`."""
     for b in range(cuda.grid(1), count, cuda.gridsize(1)):
-        w = block_words(seed, offset + np.uint64(b))
+        w = block_words(seed, offset + shift[0] + np.uint64(b))
         row, first = b // row_blocks, b % row_blocks * 4
         for k in range(4):
             if first + k < units:
@@ -102,18 +102,18 @@ def rbm_sample(states, w, bias, seed, offset, scale=1, probabilities=False):
     2 B K N FLOPs; bytes: states, w and what is returned once. In float64 the probabilities are written and read before the draw.
     """
     states, dtype = _checked("rbm_sample", states, w, bias, scale)
-    seed, offset = _stream(seed, offset)
+    place = stream(seed, offset)
     if dtype == np.float32:
-        draws, kept = _draw(states, w, contiguous(bias), seed, offset, probabilities)
+        draws, kept = _draw(states, w, contiguous(bias), place, probabilities)
     else:
         kept = matmul(states, w, bias, "sigmoid")
         draws, units = empty(kept.shape, dtype) if probabilities else kept, kept.shape[1]
         count = rbm_blocks(*kept.shape)
-        draw_kernel[grid_blocks(count), 256](kept, draws, seed, offset, units, blocks(units), count)
+        draw_kernel[grid_blocks(count), 256](kept, draws, *place, units, blocks(units), count)
     return (draws, kept) if probabilities else draws
 
 
-def _draw(states, w, bias, seed, offset, keep):
+def _draw(states, w, bias, place, keep):
     """(draws, their probabilities if they are kept) in float32."""
     (M, K), N = states.shape, w.shape[1]
     draws = empty((M, N), np.float32)
@@ -123,7 +123,7 @@ def _draw(states, w, bias, seed, offset, keep):
         lead_a, lead_b, form = form_of(M, N, K, a, b, *a.strides, *b.strides)
         tile = choose(M, N, 1)
         launch = draws_kernel(tile, *form, by_fours(draws, N, 0, N), keep)[tile.grid(M, N), tile.threads]
-        launch(a, b, draws, kept, bias, M, N, K, lead_a, lead_b, seed, offset)
+        launch(a, b, draws, kept, bias, M, N, K, lead_a, lead_b, *place)
     return draws, kept
 
 

@@ -3,6 +3,9 @@
 Work is handed to the GPU in order and done in that order, while Python goes on; only what brings numbers back to the host waits
 for it. So memory that is given back while a kernel may still use it can go to the next array at once: its kernels come later.
 
+A graph (kernels/cuda/graph.py) is work that is handed out as a whole, again and again. While one is captured, launches are noted and not
+run; while its numbers are renewed, `launch` does nothing.
+
 `device()` is the GPU (a Gpu), or with SCRATCHNN_CUDA=simulator a stand-in in the host's memory (kernels/cuda/simulator.py); both have
 the same methods. Nothing here runs before the first array is made.
 """
@@ -45,6 +48,7 @@ class Gpu:
                                          for name in ("COMPUTE_CAPABILITY_MAJOR", "COMPUTE_CAPABILITY_MINOR", "MULTIPROCESSOR_COUNT"))
         self.architecture = major, minor
         self.stream = self._call("cuStreamCreate", 0)       # waits for, and is waited for by, work in the default stream of others
+        self.aside = self._call("cuStreamCreate", driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value)       # uploads during a capture
         self.dlpack_type = 2
 
     def _call(self, name, *args):
@@ -82,9 +86,32 @@ class Gpu:
         self._call("cuMemcpyDtoHAsync", numbers.ctypes.data, address, numbers.nbytes, self.stream)
         self.synchronize()
 
+    def upload_at_once(self, address, numbers):
+        """Past the stream, which is being captured."""
+        self._call("cuMemcpyHtoDAsync", address, numbers.ctypes.data, numbers.nbytes, self.aside)
+        self._call("cuStreamSynchronize", self.aside)
+
     def synchronize(self):
         """Wait until all work is done. An error of an earlier kernel, such as an illegal address, appears here."""
         self._call("cuStreamSynchronize", self.stream)
+
+    def begin_capture(self):
+        """From now on the stream's work is noted, not done. Memory may be taken from the driver meanwhile (the mode RELAXED)."""
+        self._call("cuStreamBeginCapture", self.stream, self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
+
+    def end_capture(self):
+        """What was noted, ready to run."""
+        graph = self._call("cuStreamEndCapture", self.stream)
+        try:
+            return self._call("cuGraphInstantiate", graph, 0)
+        finally:
+            self._call("cuGraphDestroy", graph)
+
+    def launch_graph(self, graph):
+        self._call("cuGraphLaunch", graph, self.stream)
+
+    def free_graph(self, graph):
+        self._call("cuGraphExecDestroy", graph)
 
     def load(self, kernel, kinds):
         """Machine code for these types of arguments, ready to run: (function, the arguments' C types)."""
@@ -119,16 +146,43 @@ def is_available():
 
 def synchronize():
     """Wait until all work that was handed out is done: before a clock is read."""
+    _refuse_in_capture()
     device().synchronize()
+    _look()
+
+
+def download(numbers, address):
+    """Numbers from the GPU into a NumPy array; waits for the GPU."""
+    _refuse_in_capture()
+    device().download(numbers, address)
+    _look()
+
+
+looks = []             # functions that are called whenever the host has waited for the GPU (kernels/cuda/checks.py)
+
+
+def _look():
+    for look in looks:
+        look()
+
+
+def _refuse_in_capture():
+    if captured is not None:
+        raise RuntimeError("a CUDA graph is being captured: numbers cannot come to the host, or be waited for, within it. What needs them "
+                           "(.item(), .cpu(), printing, a branch that depends on them) belongs before or behind it")
 
 
 # ---- launches -------------------------------------------------------------------------------------------------------
 
 _loaded = {}           # (kernel, types of its arguments): what the device made of it
+captured = None        # the Graph that is being captured
+renewed = None         # the Graph whose numbers are being renewed
 
 
 def launch(kernel, grid, threads, args):
     """Run a kernel on `grid` blocks (a number, or up to three) of so many threads each."""
+    if renewed is not None:
+        return
     key = (kernel, *[type(a) if isinstance(a, (int, np.generic)) else a.dtype for a in args])
     loaded = _loaded.get(key)
     if loaded is None:
@@ -136,21 +190,34 @@ def launch(kernel, grid, threads, args):
             raise ValueError(f"{kernel.name} is compiled for blocks of at most {kernel.threads} threads, not {threads}")
         loaded = _loaded[key] = device().load(kernel, tuple(map(kind_of, args)))
     grid = (grid, 1, 1) if isinstance(grid, int) else (*grid, 1, 1)[:3]
+    if captured is not None:
+        captured.keep(args)
     if 0 not in grid:
         device().launch(loaded, grid, threads, args)
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
 
+class Shelf:
+    """Blocks that wait for an array: blocks[size] = [address, ...]. A graph has one of its own, since what it writes to must not become
+    another's."""
+
+    __slots__ = ("blocks",)
+
+    def __init__(self):
+        self.blocks = {}
+
+
 class Pool:
     """Memory that arrays gave back, by size, for the next arrays: the driver takes 100 us or more for a new block, this 1.
 
     held       bytes in blocks that belong to arrays
     waiting    bytes in blocks that wait for an array
+    shelf      where blocks are taken from: that of all, or that of a graph that is captured
     """
 
     def __init__(self):
-        self.blocks = {}           # size: [address, ...]
+        self.common = self.shelf = Shelf()
         self.held = self.waiting = self.arrays = 0
 
     @staticmethod
@@ -161,16 +228,16 @@ class Pool:
         step = 1 << (size.bit_length() - 4)
         return -(-size // step) * step
 
-    def get(self, size):
+    def get(self, size, shelf):
         """(address, size) of a block for so many bytes. OutOfMemory if there is none, even after all that waited was given back."""
         size_class = self.size_class(size)
-        waiting = self.blocks.get(size_class)
+        waiting = shelf.blocks.get(size_class)
         if waiting:
             address = waiting.pop()
             self.waiting -= size_class
         else:
             address = device().allocate(size_class)
-            if address is None:
+            if address is None and captured is None:
                 self.release()
                 address = device().allocate(size_class)
             if address is None:
@@ -179,19 +246,25 @@ class Pool:
         self.arrays += 1
         return address, size_class
 
-    def put(self, address, size_class):
-        self.blocks.setdefault(size_class, []).append(address)
+    def put(self, address, size_class, shelf):
+        shelf.blocks.setdefault(size_class, []).append(address)
         self.held -= size_class
         self.waiting += size_class
         self.arrays -= 1
 
     def release(self):
-        """Give all blocks that wait back to the driver, once no kernel uses them any more."""
+        """Give all blocks that wait for anybody's array back to the driver, once no kernel uses them any more."""
         device().synchronize()
-        for addresses in self.blocks.values():
+        for size_class, addresses in self.common.blocks.items():
             while addresses:
                 device().free(addresses.pop())
-        self.waiting = 0
+                self.waiting -= size_class
+
+    def dissolve(self, shelf):
+        """The blocks of a graph that is gone, those that come back later too, are anybody's."""
+        for size_class, addresses in shelf.blocks.items():
+            self.common.blocks.setdefault(size_class, []).extend(addresses)
+        shelf.blocks = self.common.blocks
 
     def _complaint(self, size):
         free, total = device().memory()
@@ -214,16 +287,17 @@ pool = Pool()
 class Block:
     """Memory of an array and its views; it goes back to the pool when the last of them is gone."""
 
-    __slots__ = ("__weakref__", "address", "size")
+    __slots__ = ("__weakref__", "address", "shelf", "size")
 
-    def __init__(self, address, size):
-        self.address, self.size = address, size
+    def __init__(self, address, size, shelf):
+        self.address, self.size, self.shelf = address, size, shelf
 
     def __del__(self, pool=pool):                 # a default, as the module's own name may be gone when the interpreter ends
-        pool.put(self.address, self.size)
+        pool.put(self.address, self.size, self.shelf)
 
 
-def new_block(size):
+def new_block(size, shelf=None):
     """A Block for so many bytes."""
-    return Block(*pool.get(size))
+    shelf = shelf or pool.shelf
+    return Block(*pool.get(size, shelf), shelf)
 

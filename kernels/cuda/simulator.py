@@ -239,6 +239,33 @@ def put(x, i, value):
     x[i] = value
 
 
+def tf32(x, i):
+    """x[i] with 10 bits of fraction, half away from zero, and not its bits."""
+    bits = np.float32(x[i]).view(np.uint32)
+    return x[i] if not np.isfinite(x[i]) else ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def mma(sums, first, a0, a1, a2, a3, b0, b1):
+    sums[first:first + 4] += _exchange((a0, a1, a2, a3, b0, b1), _warp_product)
+
+
+def _warp_product(values, lane):
+    """The lane's four numbers of A B, summed as float32. Lane l gave a0..a3 and b0, b1, as compiler.py says."""
+    given = np.array(values, np.float32).reshape(8, 4, 6)                 # [g, q, which]
+    row, column = lane // 4, lane % 4 * 2
+    a = np.concatenate([given[row, :, :4:2].T.ravel(), given[row, :, 1:4:2].T.ravel()]).reshape(2, 8)
+    b = np.concatenate([given[column:column + 2, :, 4].T, given[column:column + 2, :, 5].T])
+    return (a @ b).ravel()
+
+
+def bring16(shared, at, x, i, inside):
+    st4(shared, at, *(ld4(x, i) if inside else (np.float32(0),) * 4))
+
+
+def brought():
+    pass
+
+
 class _Scalar:
     """kernels.scalar, whose functions return NumPy numbers of the type that they have in a kernel, where Numba returns Python's."""
 
@@ -277,7 +304,7 @@ class Simulator:
     name, architecture, processors, stream, dlpack_type = "simulator", (9, 0), 4, 0, 1
 
     def __init__(self):
-        self.buffers, self.addresses, self.taken = {}, [], 0
+        self.buffers, self.addresses, self.taken, self.noted = {}, [], 0, None
 
     def allocate(self, size):
         if self.taken + size > MEMORY:
@@ -306,6 +333,8 @@ class Simulator:
     def upload(self, address, numbers):
         self.numbers(address, numbers.dtype, numbers.size)[:] = numbers.reshape(-1)
 
+    upload_at_once = upload
+
     def download(self, numbers, address):
         numbers.reshape(-1)[:] = self.numbers(address, numbers.dtype, numbers.size)
 
@@ -315,8 +344,29 @@ class Simulator:
     def load(self, kernel, kinds):
         return kernel.function
 
+    def begin_capture(self):
+        self.noted = []
+
+    def end_capture(self):
+        noted, self.noted = self.noted, None
+        return noted
+
+    def launch_graph(self, graph):
+        for launch in graph:
+            self._run(*launch)
+
+    def free_graph(self, graph):
+        pass
+
     def launch(self, function, grid, threads, args):
-        args = [self._argument(a) for a in args]
+        launch = function, grid, threads, [self._argument(a) for a in args]
+        if self.noted is None:
+            self._run(*launch)
+        else:
+            self.noted.append(launch)
+
+    @staticmethod
+    def _run(function, grid, threads, args):
         with np.errstate(all="ignore"):
             for z in range(grid[2]):
                 for y in range(grid[1]):

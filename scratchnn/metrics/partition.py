@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
+from scratchnn.device import on_host
 from scratchnn.models.rbm.machine import RBM, BaseRate
 from scratchnn.models.rbm.units import is_binary
 from scratchnn.random import Generator, default_generator
@@ -92,15 +93,15 @@ class _Path:
     """The distributions between a base rate and a machine: log f_b(v) = (1 - b) (-base energy) - b energy + sum softplus(b input)."""
 
     def __init__(self, rbm: RBM, base: BaseRate):
-        self.rbm, self.base, self.turned = rbm, base, np.ascontiguousarray(rbm.weight.array.T)
+        self.rbm, self.base, self.turned = rbm, base, rbm.weight.array.T.copy()
 
     def log_base_partition(self) -> float:
         """log Z_0: units that do not depend on each other, hidden ones included."""
         x = self.base.bias[None]
-        return float(self.rbm._join("log_sum", x, *self.base)[0]) + len(self.rbm.hidden_bias) * np.log(2)
+        return self.rbm._join("log_sum", x, *self.base)[0].item() + len(self.rbm.hidden_bias) * np.log(2)
 
     def start(self, count: int, generator: Generator) -> np.ndarray:
-        return self.rbm.draw_between(np.tile(self.base.bias, (count, 1)), 0.0, self.base, generator)
+        return self.rbm.draw_between(np.broadcast_to(self.base.bias, (count, len(self.base.bias))), 0.0, self.base, generator)
 
     def move(self, h_input, beta, generator) -> np.ndarray:
         """One Gibbs step, which leaves f_beta alone, from the hidden inputs of the states; the new visible states."""
@@ -129,13 +130,13 @@ def ais(rbm: RBM, betas: Sequence[float] | np.ndarray, chains: int = 100, base: 
     if chains < 1:
         raise ValueError(f"ais: the number of chains must be positive, got {chains}")
     path = _Path(rbm, base or rbm.flat_base())
-    v, log_w = path.start(chains, generator), np.zeros(chains)
+    v, log_w = path.start(chains, generator), 0.0
     for low, high in progress(list(itertools.pairwise(betas))):
         h_input = rbm.hidden_input(v)
-        log_w += path.log_ratio(v, h_input, low, high)
+        log_w = log_w + path.log_ratio(v, h_input, low, high)
         if high < 1:
             v = path.move(h_input, high, generator)
-    log_base = path.log_base_partition()
+    log_w, log_base = on_host(log_w), path.log_base_partition()
     log_mean = float(np.logaddexp.reduce(log_w) - np.log(chains))
     ratio = np.exp(log_w - log_mean)
     error = float(ratio.std(ddof=1) / np.sqrt(chains)) if chains > 1 else np.inf
@@ -186,5 +187,5 @@ def raise_bound(rbm: RBM, v: np.ndarray, betas: Sequence[float] | np.ndarray, ch
             h_input = rbm.hidden_input(state)
         state = path.move(h_input, high, generator)
         h_input = rbm.hidden_input(state)
-        log_w[c, i:i + batch_size] -= path.log_ratio(state, h_input, low, high)
+        log_w[c, i:i + batch_size] -= on_host(path.log_ratio(state, h_input, low, high))
     return _summary(np.logaddexp.reduce(log_w, 0) - np.log(chains))

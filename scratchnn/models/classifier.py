@@ -17,6 +17,7 @@ from scratchnn.models.googlenet import GoogLeNet
 from scratchnn.models.squeezenet import SqueezeNet
 from scratchnn.models.vgg import VGG16
 from scratchnn.random import Generator
+from scratchnn.tensor import Tensor
 
 
 class MLP(nn.Module):
@@ -102,6 +103,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
+def beside(model: nn.Module, x: np.ndarray) -> Tensor:
+    """An array of the host as a Tensor on the device where the model's parameters lie."""
+    return Tensor(x).to(next(model.parameters()).device)
+
+
 def batches(x: np.ndarray, batch_size: int | None = None) -> list[slice]:
     """Slices of `batch_size` examples, by default of so many that a large network's activations of them take a few hundred MB."""
     batch_size = batch_size or max(1, min(1000, (1 << 22) // max(1, math.prod(x.shape[1:]))))
@@ -122,7 +128,7 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int | None = None, *, a
         for part in batches(x, batch_size):
             seen = [x[part]]
             seen += [augment(seen[0], generator) for _ in range(copies)]
-            parts.append(np.mean([snn.softmax(model(snn.from_numpy(pictures)), -1).numpy() for pictures in seen], 0))
+            parts.append(np.mean([snn.softmax(model(beside(model, pictures)), -1).cpu().numpy() for pictures in seen], 0))
     return np.concatenate(parts)
 
 

@@ -17,7 +17,7 @@ import scratchnn.nn.functional as F
 from scratchnn import checkpoint, nn
 from scratchnn.data.dataset import DataSet
 from scratchnn.data.table import Categorical
-from scratchnn.models.classifier import evaluating
+from scratchnn.models.classifier import beside, evaluating
 from scratchnn.models.gan.examples import KINDS, Examples
 from scratchnn.models.gan.model import GAN, ROWS
 from scratchnn.models.networks import ConvEncoder, mlp
@@ -98,7 +98,8 @@ class VAEGAN(GAN):
         mean, logvar = self.encode(x)
         z = sample_posterior(mean, logvar, 1, noise if noise is None else noise.unsqueeze(1)).squeeze(1)
         place = _cut(z)
-        decoded, fresh = self.make(place), self.make(snn.randn(len(x), self.latent, dtype=x.dtype) if drawn_from is None else drawn_from)
+        drawn_from = snn.randn(len(x), self.latent, dtype=x.dtype, device=x.device) if drawn_from is None else drawn_from
+        decoded, fresh = self.make(place), self.make(drawn_from)
         shown, other = _cut(decoded), _cut(fresh)
         losses, on_shown = self._losses(x, shown, other, mean, logvar)
 
@@ -145,7 +146,7 @@ class VAEGAN(GAN):
     def posterior(self, x: np.ndarray) -> np.ndarray:
         """Mean of q(z | x) (N, L) of examples (N, *shape) of the data set."""
         with evaluating(self), snn.no_grad():
-            parts = [self.encode(Tensor(self.examples.encode(x[i:i + ROWS])))[0].numpy() for i in range(0, len(x), ROWS)]
+            parts = [self.encode(beside(self, self.examples.encode(x[i:i + ROWS])))[0].cpu().numpy() for i in range(0, len(x), ROWS)]
         return np.concatenate(parts)
 
     def reconstruct(self, x: np.ndarray, generator: Generator | None = None) -> np.ndarray:

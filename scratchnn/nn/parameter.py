@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scratchnn.device import is_on_gpu
 from scratchnn.tensor import Tensor
 
 
@@ -19,7 +20,7 @@ class Parameter(Tensor):
     def __init__(self, data: Tensor | np.ndarray | None = None, requires_grad: bool = True):
         if data is None:
             data = np.empty(0, np.float32)
-        if not isinstance(data, (Tensor, np.ndarray)):
+        if not isinstance(data, (Tensor, np.ndarray)) and not is_on_gpu(data):
             raise TypeError(f"Parameter takes a Tensor or a NumPy array, not {type(data).__name__}; use Parameter(snn.tensor(...))")
         super().__init__(data.array if isinstance(data, Tensor) else data, requires_grad)
 

@@ -202,7 +202,7 @@ def _unless(lost, tied, g):
 
 def _nothing(g):
     """A gradient of zeros, whatever arrived (0 * inf would be NaN)."""
-    return Tensor(np.zeros(g.shape, g.dtype))
+    return Tensor(np.zeros(g.shape, g.dtype, like=g.array))
 
 
 @op
@@ -315,7 +315,7 @@ def _range(dtype):
 @op(cases=[(np.array([True, False, True, False]), (3, 4), (4,)), (np.array([[True], [False], [True]]), (), (3, 4))])
 def select(condition, a, b):
     """a where the condition holds, b elsewhere, a and b of one dtype. `where` is the general form."""
-    return kernels.where(np.asarray(condition), a, b)
+    return kernels.where(condition if hasattr(condition, "dtype") else np.asarray(condition), a, b)
 
 
 @select.vjp("a")

@@ -69,16 +69,16 @@ def logical_not(x):
 @op
 def isnan(x):
     """x is not a number: booleans."""
-    return kernels.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
+    return kernels.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool, like=x)
 
 
 @op
 def isinf(x):
     """x is plus or minus infinity: booleans."""
-    return kernels.isinf(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
+    return kernels.isinf(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool, like=x)
 
 
 @op
 def isfinite(x):
     """x is neither infinite nor NaN: booleans."""
-    return kernels.isfinite(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)
+    return kernels.isfinite(x) if x.dtype.kind == "f" else np.ones(x.shape, bool, like=x)

@@ -7,12 +7,13 @@ import numbers
 
 import numpy as np
 
+from scratchnn.device import CPU, Device, filled, moved
 from scratchnn.tensor import Tensor, _flat
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64")      # as in torch, without float16 and wide unsigned
 
 
-def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
+def tensor(data, dtype=None, requires_grad: bool = False, device: str | Device = CPU) -> Tensor:
     """A new Tensor with a copy of `data`: numbers, nested lists, an array.
 
     Python floats become float32 and whole numbers int64; an array keeps its dtype, as in torch.
@@ -24,7 +25,8 @@ def tensor(data, dtype=None, requires_grad: bool = False) -> Tensor:
         dtype = np.float32
     if array.dtype.kind not in "fiub":
         raise TypeError(f"tensor: data of type {array.dtype} cannot be a tensor; give numbers or booleans in lists of equal length")
-    return Tensor(np.array(array, _supported("tensor", dtype or array.dtype), order="C"), requires_grad)
+    array = np.array(array, _supported("tensor", dtype or array.dtype), order="C")
+    return Tensor(array if device is CPU else moved(array, Device(device)), requires_grad)
 
 
 def _supported(name, dtype):
@@ -58,24 +60,24 @@ def from_dlpack(source) -> Tensor:
     return from_numpy(np.from_dlpack(source))
 
 
-def full(size, fill_value, dtype=None, requires_grad: bool = False) -> Tensor:
+def full(size, fill_value, dtype=None, requires_grad: bool = False, device: str | Device = CPU) -> Tensor:
     """Every element fill_value; float32 for a float, int64 for a whole number unless a dtype is given."""
-    return Tensor(np.full(size, fill_value, dtype or tensor(fill_value).dtype), requires_grad)
+    return Tensor(filled(size, fill_value, dtype or tensor(fill_value).dtype, device), requires_grad)
 
 
-def zeros(*size, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+def zeros(*size, dtype=np.float32, requires_grad: bool = False, device: str | Device = CPU) -> Tensor:
     """Zeros: a shape, or its sizes one by one."""
-    return Tensor(np.zeros(_flat(size), dtype), requires_grad)
+    return Tensor(filled(_flat(size), 0, dtype, device), requires_grad)
 
 
-def ones(*size, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+def ones(*size, dtype=np.float32, requires_grad: bool = False, device: str | Device = CPU) -> Tensor:
     """Ones: a shape, or its sizes one by one."""
-    return Tensor(np.ones(_flat(size), dtype), requires_grad)
+    return Tensor(filled(_flat(size), 1, dtype, device), requires_grad)
 
 
-def empty(*size, dtype=np.float32, requires_grad: bool = False) -> Tensor:
+def empty(*size, dtype=np.float32, requires_grad: bool = False, device: str | Device = CPU) -> Tensor:
     """Whatever was in memory: a shape, or its sizes one by one."""
-    return Tensor(np.empty(_flat(size), dtype), requires_grad)
+    return Tensor(filled(_flat(size), None, dtype, device), requires_grad)
 
 
 def zeros_like(input: Tensor, dtype=None) -> Tensor:

@@ -79,8 +79,9 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, i
 
 def _weight_of(target, weight, ignore_index, dtype):
     """Sum of the factors of all targets: by what a mean is divided."""
-    if weight is None and target.device.type == "cuda":
-        return sum((target != ignore_index).to(dtype))
+    if target.device.type == "cuda":                           # without waiting for what is kept
+        kept = target != ignore_index
+        return sum(kept.to(dtype) if weight is None else where(kept, weight[where(kept, target, 0)], 0.0))
     kept = target.array != ignore_index
     return Tensor(np.asarray(kept.sum() if weight is None else weight.array[target.array[kept]].sum(), dtype))
 
@@ -205,7 +206,7 @@ def bernoulli_loss(x, target):
         raise ValueError("binary_cross_entropy: the input must be probabilities, in 0..1; for logits there is "
                          "binary_cross_entropy_with_logits")
     yes, no = np.maximum(kernels.log(x), -100), np.maximum(kernels.log1p(kernels.neg(x)), -100)
-    return np.asarray((target - 1) * no - target * yes, x.dtype)
+    return np.asarray((target - 1) * no - target * yes, x.dtype, like=x)
 
 
 @bernoulli_loss.vjp("x")

@@ -189,7 +189,7 @@ def any(x: Tensor, dim=None, keepdim: bool = False) -> Tensor:
 
 def _truth(function, x, dim, keepdim):
     result = function(x.array, None if dim is None else _dims(dim, x.ndim), keepdims=keepdim)
-    return Tensor(np.asarray(result, np.uint8 if x.dtype == np.uint8 else bool))
+    return Tensor(np.asarray(result, np.uint8 if x.dtype == np.uint8 else bool, like=x.array))
 
 
 def norm(x: Tensor, p: float = 2, dim=None, keepdim: bool = False) -> Tensor:

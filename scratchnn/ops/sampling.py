@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 import kernels
+from scratchnn.device import CPU, Device, moved, on_host
 from scratchnn.op import op
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor, _flat
@@ -20,39 +21,40 @@ def _words(dtype) -> int:
     return np.dtype(dtype).itemsize // 4
 
 
-def rand(*size, dtype=np.float32, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
-    """Uniform in [0, 1): a shape, or its sizes one by one."""
+def _wing(device):
+    """The kernels that make random numbers where the device has its memory: the same numbers on each."""
+    if device is CPU or Device(device).type == "cpu":
+        return kernels
+    kernels.use_cuda()
+    from kernels.cuda import random
+    return random
+
+
+def rand(*size, dtype=np.float32, generator: Generator | None = None, requires_grad: bool = False,
+         device: str | Device = CPU) -> Tensor:
+    """Uniform in [0, 1): a shape, or its sizes one by one. The same numbers on every device."""
     shape = _flat(size)
-    return Tensor(kernels.uniform(*_take(generator, math.prod(shape), _words(dtype)), shape, np.dtype(dtype)), requires_grad)
+    start = _take(generator, math.prod(shape), _words(dtype))
+    return Tensor(_wing(device).uniform(*start, shape, np.dtype(dtype)), requires_grad)
 
 
-def randn(*size, dtype=np.float32, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
-    """Standard normal: a shape, or its sizes one by one."""
+def randn(*size, dtype=np.float32, generator: Generator | None = None, requires_grad: bool = False,
+          device: str | Device = CPU) -> Tensor:
+    """Standard normal: a shape, or its sizes one by one. The same numbers on every device."""
     shape = _flat(size)
     count = math.prod(shape)
-    return Tensor(kernels.normal(*_take(generator, count + count % 2, _words(dtype)), shape, np.dtype(dtype)), requires_grad)
-
-
-def _on_gpu(name, input, dtype, generator):
-    """Random numbers of input's shape, made on the GPU: those that the CPU would make."""
-    from kernels.cuda import random
-    dtype, count = np.dtype(dtype or input.dtype), input.numel()
-    start = _take(generator, count + count % 2 if name == "normal" else count, _words(dtype))
-    return Tensor(getattr(random, name)(*start, input.shape, dtype))
+    start = _take(generator, count + count % 2, _words(dtype))
+    return Tensor(_wing(device).normal(*start, shape, np.dtype(dtype)), requires_grad)
 
 
 def rand_like(input: Tensor, dtype=None, generator: Generator | None = None) -> Tensor:
-    """Uniform in [0, 1), of input's shape and dtype."""
-    if input.device.type == "cuda":
-        return _on_gpu("uniform", input, dtype, generator)
-    return rand(input.shape, dtype=dtype or input.dtype, generator=generator)
+    """Uniform in [0, 1), of input's shape and dtype, where it lies."""
+    return rand(input.shape, dtype=dtype or input.dtype, generator=generator, device=input.device)
 
 
 def randn_like(input: Tensor, dtype=None, generator: Generator | None = None) -> Tensor:
-    """Standard normal, of input's shape and dtype."""
-    if input.device.type == "cuda":
-        return _on_gpu("normal", input, dtype, generator)
-    return randn(input.shape, dtype=dtype or input.dtype, generator=generator)
+    """Standard normal, of input's shape and dtype, where it lies."""
+    return randn(input.shape, dtype=dtype or input.dtype, generator=generator, device=input.device)
 
 
 @op(promote=True, cases=[((3, 4), (3, 4), np.full((3, 4), 0.7))])
@@ -117,12 +119,12 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, gene
     weights = input.array if input.ndim == 2 else input.array[None]
     if input.ndim not in (1, 2) or not weights.shape[1]:
         raise ValueError(f"multinomial: weights must have shape (K,) or (N, K) with K > 0, not {input.shape}")
-    if not np.isfinite(weights).all() or weights.min(initial=0) < 0 or not (weights.sum(1) > 0).all():
+    if not np.isfinite(weights).all() or (weights < 0).any() or not (weights.sum(1) > 0).all():
         raise ValueError("multinomial: weights must be finite, not negative, and not all zero in a row")
     if replacement or num_samples == 1:
         index = kernels.categorical(*_take(generator, len(weights) * num_samples), weights, num_samples)
     else:
-        index = _without_replacement(weights, num_samples, generator)
+        index = moved(_without_replacement(on_host(weights), num_samples, generator), input.device)
     return Tensor(index if input.ndim == 2 else index[0])
 
 

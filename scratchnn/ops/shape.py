@@ -207,7 +207,7 @@ def _(g, x_shape, dim, start, length):
 @op(cases=[((3, 4), ((1, 2), (-1, 1)), 0.5)])
 def pad_constant(x, widths, value):
     """Surrounded by `value`: widths[d] = (before, after) along dimension d, negative to crop."""
-    around = np.full([max(0, before + n + after) for n, (before, after) in zip(x.shape, widths, strict=True)], value, x.dtype)
+    around = np.full([max(0, before + n + after) for n, (before, after) in zip(x.shape, widths, strict=True)], value, x.dtype, like=x)
     inside = tuple(slice(max(before, 0), n - max(after, 0)) for n, (before, after) in zip(around.shape, widths, strict=True))
     around[inside] = x[tuple(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in zip(x.shape, widths, strict=True))]
     return around            # np.pad() takes ten times as long for small arrays
@@ -227,8 +227,10 @@ def _split(x, sizes, dim):
 
 @_split.vjp
 def _(g, x_shape, x_dtype, sizes, dim):
+    known = next(part.array for part in g if part is not None)
+
     def zeros(size):
-        return Tensor(np.zeros((*x_shape[:dim], size, *x_shape[dim + 1:]), x_dtype))
+        return Tensor(np.zeros((*x_shape[:dim], size, *x_shape[dim + 1:]), x_dtype, like=known))
     return cat([zeros(size) if part is None else part for part, size in zip(g, sizes, strict=True)], dim)
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+import kernels
 from scratchnn.autograd import enable_grad
 from scratchnn.device import moved, on_host
 from scratchnn.tensor import Tensor
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
+captured: Callable | None = None      # while a CUDA graph is captured, is given each update, to make and remember it (scratchnn/cuda.py)
 
 
 def check(name: str, value: float, fits: bool, expected: str = "0 or more") -> None:
@@ -91,15 +94,21 @@ class Optimizer(ABC):
                 loss = closure()
         self._opt_called = True
         for group in self.param_groups:
-            for (_, step, first), params in self._batches(group["params"]).items():
-                grads = [np.asarray(-p.grad.array) if group.get("maximize") else p.grad.array for p in params]
-                self._update(params, [p.array for p in params], grads, group, step + 1, first)
-                for p in params:
-                    p.bump_version()
+            for params in self._batches(group["params"]):
+                grads = [kernels.neg(p.grad.array) if group.get("maximize") else p.grad.array for p in params]
+                update = partial(self._advance, params, grads, group)
+                update() if captured is None else captured(update)
         return loss
 
+    def _advance(self, params, grads, group):
+        """Update parameters that have made as many steps so far."""
+        state = self.state.get(params[0], {})
+        self._update(params, [p.array for p in params], grads, group, state.get("step", 0) + 1, not state)
+        for p in params:
+            p.bump_version()
+
     def _batches(self, params):
-        """The parameters that have a gradient by (dtype, steps so far, whether this is the first step)."""
+        """The parameters that have a gradient, those of one dtype and as many steps so far together."""
         batches = defaultdict(list)
         for p in params:
             if p.grad is not None:
@@ -108,7 +117,7 @@ class Optimizer(ABC):
                                      f"and dtype {p.grad.dtype}")
                 state = self.state.get(p, {})
                 batches[p.dtype, state.get("step", 0), not state].append(p)
-        return batches
+        return list(batches.values())
 
     @abstractmethod
     def _update(self, params: list[Tensor], arrays: list, grads: list, group: dict[str, Any], step: int, first: bool) -> None:

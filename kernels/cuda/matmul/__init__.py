@@ -1,11 +1,13 @@
 """Matrix products, a ladder: ladder.py holds the rungs from the definition on, products.py with the main loop in tiles.py the one that
-the library calls, and plain.py the one for other types than float32."""
+the library calls, tf32.py the one for tensor cores, where fewer digits are allowed, and plain.py the one for other types than float32."""
 
 import math
 
 import numpy as np
 
+from kernels import config
 from kernels.cuda.array import as_device, blocks, broadcast_to, contiguous, empty, full
+from kernels.cuda.matmul import tf32
 from kernels.cuda.matmul.plain import plain_kernel
 from kernels.cuda.matmul.products import add_parts, tiled_kernel
 from kernels.cuda.matmul.tiles import choose, split
@@ -28,7 +30,8 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     activation   None, "relu", "sigmoid" or "tanh"
     out          contiguous array for the result
     accumulate   add the product to what is in `out`
-    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles (tiles.py), every other type as in plain.py.
+    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles (tiles.py), or on tensor cores where config.TF32 allows it and lines
+    start at multiples of 16 bytes (tf32.py); every other type as in plain.py.
     """
     as_device("matmul", a, b, bias, out)
     shape, rows, columns = product_shape(a, b)
@@ -79,6 +82,8 @@ def lay_out(x, batch=()):
 
 def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, count, biased, activation, accumulate):
     lead_a, lead_b, form = form_of(M, N, K, a, b, a_row, a_k, b_k, b_column, step_a, step_b)
+    if config.TF32 and form[2] and form[3]:
+        return _on_tensor_cores(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, form, count, biased, activation, accumulate)
     parts, length = split(M, N, K) if count == 1 else (1, K)
     tile, cut = choose(M, N, count * parts), parts > 1
     found = empty((parts, M, N), c.dtype) if cut else c
@@ -87,6 +92,12 @@ def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, co
                                                             int(biased and not cut), int(accumulate and not cut))
     if cut:
         add_parts(activation)[blocks(c.size), 256](found, c, bias, c.size, N, parts, int(biased), int(accumulate))
+
+
+def _on_tensor_cores(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, form, count, biased, activation, accumulate):
+    tile = tf32.choose(M, N, count)
+    kernel = tf32.tf32_kernel(tile, *form[:2], activation)[(*tile.grid(M, N), count), tile.threads]
+    kernel(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, int(biased), int(accumulate))
 
 
 def form_of(M, N, K, a, b, a_row, a_k, b_k, b_column, step_a=0, step_b=0):

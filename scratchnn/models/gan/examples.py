@@ -119,7 +119,7 @@ class Columns(Examples):
 
 def choice(logits: Tensor, generator: Generator | None = None) -> Tensor:
     """One-hot (N, K), drawn with the probabilities softmax(logits); its gradient is that of softmax((logits + noise) / TEMPERATURE)."""
-    u = snn.rand(logits.shape, dtype=logits.dtype, generator=generator).array.clip(1e-7, 1 - 1e-7)
+    u = snn.rand(logits.shape, dtype=logits.dtype, generator=generator, device=logits.device).array.clip(1e-7, 1 - 1e-7)
     soft = snn.softmax((logits + Tensor(-np.log(-np.log(u)))) / TEMPERATURE, 1)
     hard = one_hot(Tensor(soft.array.argmax(1)), soft.shape[1]).to(soft.dtype)
     return soft + (hard - soft.detach())

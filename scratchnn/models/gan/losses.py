@@ -51,7 +51,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, drawn: Te
     share   (N, 1, ...) in 0..1, how near to the real one; drawn uniformly if not given
     I. Gulrajani et al. 2017, "Improved training of Wasserstein GANs". Can be differentiated: its gradient is a second derivative.
     """
-    share = snn.rand(len(real), *[1] * (real.ndim - 1), dtype=real.dtype) if share is None else share
+    share = snn.rand(len(real), *[1] * (real.ndim - 1), dtype=real.dtype, device=real.device) if share is None else share
     between = (share * real.detach() + (1 - share) * drawn.detach()).requires_grad_()
     return (_slope(critic, between) - 1).square().mean()
 

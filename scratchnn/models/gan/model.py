@@ -20,7 +20,7 @@ import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import checkpoint, nn
 from scratchnn.data.dataset import DataSet
-from scratchnn.models.classifier import evaluating
+from scratchnn.models.classifier import beside, evaluating
 from scratchnn.models.gan.examples import KINDS, Examples
 from scratchnn.models.gan.losses import LOSSES, feature_matching, gradient_penalty, r1_penalty
 from scratchnn.models.networks import ConvDecoder, conv_features, leaky_relu, mlp
@@ -82,7 +82,7 @@ class GAN(nn.Module):
 
     def draw(self, count: int, y: Tensor | None = None) -> Tensor:
         """Examples (count, *shape) of new noise, of the classes y (count,)."""
-        return self.make(snn.randn(count, self.latent), y)
+        return self.make(snn.randn(count, self.latent, device=next(self.parameters()).device), y)
 
     def make(self, z: Tensor, y: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Examples (N, *shape) of noise (N, L); `generator` is for categories, which are drawn."""
@@ -133,8 +133,8 @@ class GAN(nn.Module):
         parts = []
         with evaluating(self), snn.no_grad():
             for start in range(0, len(z), ROWS):
-                label = None if y is None else Tensor(y[start:start + ROWS])
-                parts.append(self.make(Tensor(np.asarray(z[start:start + ROWS], np.float32)), label, generator).numpy())
+                label = None if y is None else beside(self, y[start:start + ROWS])
+                parts.append(self.make(beside(self, np.asarray(z[start:start + ROWS], np.float32)), label, generator).cpu().numpy())
         return self.examples.decode(np.concatenate(parts))
 
     def sample(self, count: int, y: np.ndarray | None = None, generator: Generator | None = None) -> np.ndarray:

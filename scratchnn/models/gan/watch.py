@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scratchnn.device import on_host
 from scratchnn.tensor import Tensor
 
 KEEP = 0.98          # of the moving averages, in each step
@@ -26,7 +27,7 @@ class Watch:
 
     def update(self, on_real: Tensor, on_drawn: Tensor) -> None:
         """Take the logits of a step into the averages."""
-        real, drawn = on_real.array, on_drawn.array
+        real, drawn = on_host(on_real), on_host(on_drawn)
         middle = (real.mean() + drawn.mean()) / 2 if self.critic else 0.0
         seen = {"on_real": real.mean(), "on_drawn": drawn.mean(), "told_real": (real > middle).mean(),
                 "told_drawn": (drawn < middle).mean()}

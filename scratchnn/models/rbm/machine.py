@@ -9,6 +9,7 @@ import numpy as np
 
 import kernels
 from scratchnn import nn
+from scratchnn.device import is_on_gpu, moved, on_host
 from scratchnn.models.rbm.units import Bernoulli, Softmax, Units, is_binary
 from scratchnn.random import Generator, default_generator
 
@@ -30,7 +31,8 @@ class RBM(nn.Module):
     generator  draws the weights, N(0, 0.01^2), as Hinton 2010 advises ("A practical guide to training restricted Boltzmann machines")
 
     Parameters: weight (V, H), visible_bias (V,), hidden_bias (H,), and log_variance (V,) if there are Gaussian units. All methods take
-    and return NumPy arrays of the weight's dtype. Smolensky 1986 ("harmonium"); Hinton 2002.
+    and return NumPy arrays of the weight's dtype; with the weights on a GPU, arrays there, to which NumPy arrays are moved, while
+    energies and errors come back as NumPy's. Smolensky 1986 ("harmonium"); Hinton 2002.
     """
 
     def __init__(self, visible: int | Sequence[Units], hidden: int, generator: Generator | None = None):
@@ -71,20 +73,25 @@ class RBM(nn.Module):
         found = [getattr(kind, method)(x[:, at], *(None if a is None else a[at] for a in vectors)) for kind, at in self._parts()]
         return np.concatenate(found, 1) if found[0].ndim == 2 else sum(found)
 
+    def place(self, v: np.ndarray) -> np.ndarray:
+        """An array in the weights' dtype, where the weights lie."""
+        return moved(v if is_on_gpu(v) else np.asarray(v, self.weight.dtype), self.weight.device)
+
     def check(self, v: np.ndarray) -> np.ndarray:
         """The data as an array that the machine can take. ValueError for a wrong number of columns, or for values that the units
-        cannot have, which names the first such kind of units."""
-        v = np.asarray(v, self.weight.dtype)
+        cannot have, which names the first such kind of units. What lies on a GPU already is not read: that would make it wait."""
+        given = v if is_on_gpu(v) else np.asarray(v, self.weight.dtype)
+        v = self.place(given)
         if v.ndim != 2 or v.shape[1] != len(self.visible_bias):
             raise ValueError(f"{self} takes arrays (N, {len(self.visible_bias)}), got shape {v.shape}; pictures (N, C, H, W) become rows "
                              "by reshape(len(v), -1)")
-        for kind, at in self._parts():
-            kind.check(v[:, at])
+        for kind, at in () if is_on_gpu(given) else self._parts():
+            kind.check(given[:, at])
         return v
 
     def encode(self, v: np.ndarray) -> np.ndarray:
         """What the weights see of the visible units: of Gaussian ones v / variance."""
-        v = np.asarray(v, self.weight.dtype)
+        v = self.place(v)
         return v if self._only_bernoulli else self._join("encode", v, self.variance)
 
     # ---- energies ----------------------------------------------------------------------------------------------------
@@ -95,7 +102,7 @@ class RBM(nn.Module):
 
     def visible_input(self, h: np.ndarray) -> np.ndarray:
         """(N, H) -> (N, V): a + W h."""
-        return kernels.rbm_inputs(h, self.weight.array.T, self.visible_bias.array)
+        return kernels.rbm_inputs(self.place(h), self.weight.array.T, self.visible_bias.array)
 
     def visible_energy(self, v: np.ndarray) -> np.ndarray:
         """(N,): the energy of the visible units without the hidden ones."""
@@ -103,14 +110,14 @@ class RBM(nn.Module):
 
     def free_energy(self, v: np.ndarray) -> np.ndarray:
         """F(v) of p(v) = exp(-F(v)) / Z, float64 (N,): the energy with the hidden units summed out (Hinton 2010)."""
-        v = np.asarray(v, self.weight.dtype)
-        return self.visible_energy(v) - kernels.softplus(self.hidden_input(v), 1.0, 20.0).sum(1, dtype=np.float64)
+        v = self.place(v)
+        return on_host(self.visible_energy(v) - kernels.softplus(self.hidden_input(v), 1.0, 20.0).sum(1, dtype=np.float64))
 
     def hidden_free_energy(self, h: np.ndarray) -> np.ndarray:
         """The same of hidden units, with the visible ones summed or integrated out: p(h) = exp(-F(h)) / Z."""
-        h = np.asarray(h, self.weight.dtype)
+        h = self.place(h)
         own = (h * self.hidden_bias.array).sum(1, dtype=np.float64)
-        return -own - self._join("log_sum", self.visible_input(h), self.visible_bias.array, self.variance)
+        return on_host(-own - self._join("log_sum", self.visible_input(h), self.visible_bias.array, self.variance))
 
     # ---- conditionals and chains -------------------------------------------------------------------------------------
 
@@ -129,7 +136,7 @@ class RBM(nn.Module):
 
     def sample_visible(self, h: np.ndarray, generator: Generator | None = None) -> np.ndarray:
         """Draws from p(v | h): (N, H) -> (N, V)."""
-        return self._sample_visible(h, self.weight.array.T, generator or default_generator)
+        return self._sample_visible(self.place(h), self.weight.array.T, generator or default_generator)
 
     def _sample_visible(self, h, turned, generator):
         """The same with the weights (H, V)."""
@@ -148,10 +155,10 @@ class RBM(nn.Module):
         clamp   boolean (V,) or (N, V): units that keep their values, so that the others are drawn given them; the values of the
                 others at the start do not matter in the end, but the closer they are the fewer steps it takes
         """
-        generator, clamp = generator or default_generator, self._check_clamp(v, clamp)
+        generator, clamp, v = generator or default_generator, self._check_clamp(v, clamp), self.place(v)
         turned = self.weight.array.T
         if steps > 2:                                        # weights in lines of visible units are read faster: a copy that soon pays
-            turned = np.ascontiguousarray(turned)
+            turned = turned.copy()
         for _ in range(steps):
             drawn = self._sample_visible(self.sample_hidden(v, generator), turned, generator)
             v = drawn if clamp is None else np.where(clamp, v, drawn)
@@ -170,7 +177,7 @@ class RBM(nn.Module):
             part = clamp[:, at]
             if isinstance(kind, Softmax) and (part.any(1) != part.all(1)).any():
                 raise ValueError("gibbs: of a Softmax group either all columns can be clamped or none")
-        return clamp
+        return moved(clamp, self.weight.device)
 
     # ---- at an inverse temperature -----------------------------------------------------------------------------------
 
@@ -180,14 +187,15 @@ class RBM(nn.Module):
         smooth   made-up examples that are added, so that a column that never changes has a finite bias: of mean 1/2 for Bernoulli
                  units, of equally many of each category, of variance 1 around the data's mean; above 0
         """
-        v, dtype = self.check(v), self.weight.dtype
+        v, dtype = on_host(self.check(v)), self.weight.dtype
         if not smooth > 0:
             raise ValueError(f"base_rate: smooth must be positive, got {smooth}")
         found = [kind.base_rate(v[:, at], smooth) for kind, at in self._parts()]
         bias = np.concatenate([bias for bias, _ in found]).astype(dtype)
         if self.variance is None:
-            return BaseRate(bias, None)
-        return BaseRate(bias, np.concatenate([np.ones(len(b)) if var is None else var for b, var in found]).astype(dtype))
+            return BaseRate(self.place(bias), None)
+        variance = np.concatenate([np.ones(len(b)) if var is None else var for b, var in found])
+        return BaseRate(self.place(bias), self.place(variance))
 
     def flat_base(self) -> BaseRate:
         """The base without any data: every state of the visible units equally likely; of Gaussian ones the machine's own variance."""
@@ -211,13 +219,13 @@ class RBM(nn.Module):
     def draw_between(self, x: np.ndarray, beta: float, base: BaseRate, generator: Generator) -> np.ndarray:
         """Visible units at inverse temperature beta from their total inputs x of this machine."""
         own = self.variance
-        moved, variances = x.copy(), None if own is None else np.ones_like(own)
+        inputs, variances = x.copy(), None if own is None else np.ones_like(own)
         for kind, at in self._parts():
             pair = (None, None) if own is None else (own[at], base.variance[at])
-            moved[:, at], variance = kind.between(x[:, at], pair[0], base.bias[at], pair[1], beta)
+            inputs[:, at], variance = kind.between(x[:, at], pair[0], base.bias[at], pair[1], beta)
             if variances is not None and variance is not None:
                 variances[at] = variance
-        return self._drawn(moved, variances, generator)
+        return self._drawn(inputs, variances, generator)
 
     # ---- how good it is ----------------------------------------------------------------------------------------------
 
@@ -228,6 +236,7 @@ class RBM(nn.Module):
     def reconstruction_error(self, v: np.ndarray) -> float:
         """Mean square difference of a unit and its reconstruction. It falls as long as learning works, but is no likelihood (Hinton 2010,
         section 5)."""
+        v = self.place(v)
         return float(np.square(self.reconstruction(v) - v).mean(dtype=np.float64))
 
     def pseudo_log_likelihood(self, v: np.ndarray, generator: Generator | None = None) -> float:

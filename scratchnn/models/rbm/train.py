@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import kernels
+from scratchnn.device import on_host
 from scratchnn.models.rbm.machine import RBM, BaseRate
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
@@ -47,7 +48,8 @@ class ContrastiveDivergence:
         self.rbm, self.k, self.generator = rbm, k, generator or default_generator
         self.centering, self.sparsity_target, self.sparsity_cost = centering, sparsity_target, sparsity_cost
         dtype, (V, H) = rbm.weight.dtype, rbm.weight.shape
-        self.state = {"hidden_mean": np.full(H, 0.5, dtype), "visible_mean": np.zeros(V, dtype), "steps": np.zeros(1, np.int64)}
+        self.state = {"hidden_mean": np.full(H, 0.5, dtype, like=rbm.weight.array),
+                      "visible_mean": np.zeros(V, dtype, like=rbm.weight.array), "steps": np.zeros(1, np.int64)}
 
     def phases(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(p(h = 1 | v) of the data v, states of visible units that stand for the model)."""
@@ -110,7 +112,8 @@ class ContrastiveDivergence:
         return {name: Tensor(value.copy()) for name, value in self.state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.state = {name: np.array(value.array) for name, value in state.items()}
+        loaded = {name: np.array(on_host(value)) for name, value in state.items()}
+        self.state = {name: array if array.dtype == np.int64 else self.rbm.place(array) for name, array in loaded.items()}
 
 
 class PersistentCD(ContrastiveDivergence):
@@ -128,8 +131,9 @@ class PersistentCD(ContrastiveDivergence):
 
     def _start(self, count):
         """States at random: hidden units by the toss of a coin, then the visible ones given them."""
-        shape, dtype = (count, len(self.rbm.hidden_bias)), self.rbm.weight.dtype
-        coins = kernels.bernoulli(*self.generator.take(kernels.blocks(count * shape[1])), np.full(shape, 0.5, dtype))
+        shape, weight = (count, len(self.rbm.hidden_bias)), self.rbm.weight.array
+        half = np.full(shape, 0.5, weight.dtype, like=weight)
+        coins = kernels.bernoulli(*self.generator.take(kernels.blocks(half.size)), half)
         return self.rbm.sample_visible(coins, self.generator)
 
     def phases(self, v):
@@ -178,7 +182,7 @@ class ParallelTempering(PersistentCD):
 
     def _exchange(self, chains, hidden):
         """Pairs (0, 1), (2, 3), ... then (1, 2), (3, 4), ...: a chain may move by two places at a time."""
-        D = np.stack([self._difference(v, h) for v, h in zip(chains, hidden, strict=True)])
+        D = np.stack([on_host(self._difference(v, h)) for v, h in zip(chains, hidden, strict=True)])
         count = D.shape[1]
         for i in (*range(0, len(D) - 1, 2), *range(1, len(D) - 1, 2)):
             u = kernels.uniform(*self.generator.take(kernels.blocks(count)), count, np.dtype(np.float32))

@@ -12,6 +12,8 @@ import math
 import numpy as np
 
 import kernels
+from scratchnn.device import device_of, moved, on_host
+from scratchnn.ops import randn
 from scratchnn.random import Generator
 
 LOG_2PI = math.log(2 * math.pi)
@@ -95,7 +97,7 @@ class Softmax(Bernoulli):
 
     def sample(self, x, variance, generator):
         index = kernels.categorical(*generator.take(kernels.blocks(len(x), 2)), kernels.softmax(x), 1)[:, 0]
-        return np.eye(self.size, dtype=x.dtype)[index]
+        return moved(np.eye(self.size, dtype=x.dtype)[on_host(index)], device_of(x))
 
     def base_rate(self, v, smooth):
         return np.log((v.sum(0, dtype=np.float64) + smooth / self.size) / (len(v) + smooth)), None
@@ -128,7 +130,7 @@ class Gaussian(Units):
         return x
 
     def sample(self, x, variance, generator):
-        return x + np.sqrt(variance) * kernels.normal(*generator.take(kernels.blocks(x.size)), x.shape, np.dtype(np.float32))
+        return x + np.sqrt(variance) * randn(x.shape, generator=generator, device=device_of(x)).array
 
     def between(self, x, variance, bias0, variance0, beta):
         precision = beta / variance + (1 - beta) / variance0

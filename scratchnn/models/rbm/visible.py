@@ -10,6 +10,7 @@ import numpy as np
 import kernels
 from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.table import Categorical, Numeric
+from scratchnn.device import on_host
 from scratchnn.models.rbm.machine import RBM
 from scratchnn.models.rbm.units import Bernoulli, Gaussian, Softmax, Units, is_binary
 from scratchnn.random import Generator, default_generator
@@ -53,11 +54,13 @@ class Visible(ABC):
         """Of rows of numbers and tables: states (N, V) as the columns of the user, by name, in their units."""
 
     def states(self, v: np.ndarray, rbm: RBM, generator: Generator | None = None) -> np.ndarray:
-        """What a machine learns from and is judged by: encoded rows in which all that is left open is drawn at random."""
-        return v
+        """What a machine learns from and is judged by, where its weights lie: encoded rows in which all that is left open is drawn at
+        random."""
+        return rbm.place(v)
 
     def complete(self, v: np.ndarray, rbm: RBM, steps: int, generator: Generator | None = None) -> np.ndarray:
         """States whose missing ones, NaN, are drawn given the others, by so many Gibbs steps. ValueError if none is missing."""
+        v = on_host(v)
         known = ~np.isnan(v)
         return rbm.gibbs(np.where(known, v, self.start), steps, generator, clamp=known)
 
@@ -84,6 +87,7 @@ class Binary(Visible):
         return dict(zip(self.places, v.T, strict=True))
 
     def states(self, v, rbm, generator=None):
+        v = rbm.place(v)
         return kernels.bernoulli(*(generator or default_generator).take(kernels.blocks(v.size)), v)
 
 
@@ -148,7 +152,7 @@ class Columns(Visible):
         return self.table.inverse(self.decode(v))
 
     def states(self, v, rbm, generator=None):
-        return self.complete(v, rbm, FILL, generator) if np.isnan(v).any() else v
+        return self.complete(v, rbm, FILL, generator) if np.isnan(v).any() else rbm.place(v)
 
 
 def _kept(column: Numeric | Categorical) -> list[int]:

@@ -15,6 +15,7 @@ import scratchnn.nn.functional as F
 from scratchnn import nn
 from scratchnn.data.dataset import DataError, DataSet
 from scratchnn.data.table import Categorical, Numeric, Table
+from scratchnn.device import moved, on_host
 from scratchnn.ops import logistic_loss_rows
 from scratchnn.random import Generator, default_generator
 from scratchnn.tensor import Tensor
@@ -115,7 +116,7 @@ class Gaussian(Likelihood):
         return output
 
     def sample(self, output, generator=None):
-        return output + np.exp(self.log_scale.array) * noise_like(output, generator)
+        return output + np.exp(on_host(self.log_scale)) * noise_like(output, generator)
 
     def marginal(self, rows):
         return rows.mean(0)
@@ -186,18 +187,18 @@ class Columns(Likelihood):
         self.log_scale = nn.Parameter(snn.zeros(len(numbers)))
 
     def observe(self, rows, generator=None):
-        x, u = rows.array.copy(), snn.rand(rows.shape[0], len(self.numbers), generator=generator).array
-        x[:, self.numbers] += (u - 0.5) * self.rounding * self._present(rows)
+        x, u = rows.array.copy(), snn.rand(rows.shape[0], len(self.numbers), generator=generator, device=rows.device).array
+        x[:, self.numbers] += (u - 0.5) * moved(self.rounding, rows.device) * self._present(rows)
         return Tensor(x)
 
     def _present(self, rows):
         """1 where a number is there, 0 where it is missing: (N, numbers)."""
-        present = np.ones((rows.shape[0], len(self.numbers)), np.float32)
+        present = np.ones((rows.shape[0], len(self.numbers)), np.float32, like=rows.array)
         present[:, self.flagged] -= rows.array[:, self.flags]
         return present
 
     def log_prob(self, output, rows):
-        total = snn.zeros(output.shape[:2])
+        total = snn.zeros_like(output[:, :, 0])
         if len(self.numbers):
             distance = rows[:, self.numbers].unsqueeze(1) - output[:, :, self.numbers]
             total = total + (normal_log_prob(distance, self.log_scale) * Tensor(self._present(rows)).unsqueeze(1)).sum(-1)
@@ -217,7 +218,7 @@ class Columns(Likelihood):
     def sample(self, output, generator=None):
         drawn, generator = self.mean(output), generator or default_generator
         numbers = drawn[..., self.numbers]
-        drawn[..., self.numbers] = numbers + np.exp(self.log_scale.array) * noise_like(numbers, generator)
+        drawn[..., self.numbers] = numbers + np.exp(on_host(self.log_scale)) * noise_like(numbers, generator)
         flags = np.ascontiguousarray(drawn[..., self.flags])
         drawn[..., self.flags] = kernels.bernoulli(*generator.take(kernels.blocks(flags.size)), flags)
         for group in self.groups:

@@ -17,7 +17,7 @@ import scratchnn as snn
 import scratchnn.nn.functional as F
 from scratchnn import checkpoint, nn
 from scratchnn.data.dataset import DataSet
-from scratchnn.models.classifier import evaluating
+from scratchnn.models.classifier import beside, evaluating
 from scratchnn.models.networks import ConvDecoder, ConvEncoder, mlp
 from scratchnn.models.vae.likelihood import KINDS, Likelihood
 from scratchnn.random import Generator, default_generator
@@ -110,7 +110,7 @@ class VAE(nn.Module):
         return self._log_weights(x, *self.encode(x, y), y, samples, noise)
 
     def _log_weights(self, x, mean, logvar, y, samples, noise, beta=1.0):
-        noise = snn.randn(len(x), samples, self.latent, dtype=x.dtype) if noise is None else noise
+        noise = snn.randn(len(x), samples, self.latent, dtype=x.dtype, device=x.device) if noise is None else noise
         z = sample_posterior(mean, logvar, samples, noise)
         prior = 0.5 * ((noise.square() - z.square()).sum(2) + logvar.sum(1, keepdim=True))
         return self.likelihood.log_prob(self.decode(z, _each(y, samples)), x) + beta * prior
@@ -128,12 +128,12 @@ class VAE(nn.Module):
         found = np.full(len(x), -np.inf)
         with evaluating(self), snn.no_grad():
             for start in progress(range(0, len(x), step)):
-                part, label = Tensor(x[start:start + step]), None if y is None else Tensor(y[start:start + step])
+                part, label = (rows if rows is None else beside(self, rows[start:start + step]) for rows in (x, y))
                 mean, logvar = self.encode(part, label)
                 for first in range(0, samples, some):
                     count = min(some, samples - first)
-                    noise = snn.randn(len(part), count, self.latent, dtype=part.dtype, generator=generator)
-                    log_w = self._log_weights(part, mean, logvar, label, count, noise).numpy().astype(np.float64)
+                    noise = snn.randn(len(part), count, self.latent, dtype=part.dtype, generator=generator, device=part.device)
+                    log_w = self._log_weights(part, mean, logvar, label, count, noise).cpu().numpy().astype(np.float64)
                     found[start:start + step] = np.logaddexp(found[start:start + step], np.logaddexp.reduce(log_w, 1))
         return found - math.log(samples)
 
@@ -142,8 +142,8 @@ class VAE(nn.Module):
         parts = []
         with evaluating(self), snn.no_grad():
             for start in range(0, len(x), ROWS):
-                label = None if y is None else Tensor(y[start:start + ROWS])
-                parts.append([t.numpy() for t in self.encode(Tensor(x[start:start + ROWS]), label)])
+                label = None if y is None else beside(self, y[start:start + ROWS])
+                parts.append([t.cpu().numpy() for t in self.encode(beside(self, x[start:start + ROWS]), label)])
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
     def active_units(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
@@ -157,8 +157,8 @@ class VAE(nn.Module):
         parts = []
         with evaluating(self), snn.no_grad():
             for start in range(0, len(z), ROWS):
-                label = None if y is None else Tensor(y[start:start + ROWS])
-                output = self.decode(Tensor(np.asarray(z[start:start + ROWS], np.float32)), label).numpy()
+                label = None if y is None else beside(self, y[start:start + ROWS])
+                output = self.decode(beside(self, np.asarray(z[start:start + ROWS], np.float32)), label).cpu().numpy()
                 parts.append(self.likelihood.sample(output, generator) if draw else self.likelihood.mean(output))
         return self.likelihood.decode(np.concatenate(parts))
 
@@ -174,7 +174,7 @@ class VAE(nn.Module):
 def sample_posterior(mean: Tensor, logvar: Tensor, samples: int, noise: Tensor | None = None) -> Tensor:
     """z (N, S, L) of N(mean, exp(logvar)), through which gradients flow."""
     shape = (len(mean), samples, mean.shape[1])
-    noise = snn.randn(shape, dtype=mean.dtype) if noise is None else noise
+    noise = snn.randn(shape, dtype=mean.dtype, device=mean.device) if noise is None else noise
     return snn.gaussian_sample_with(mean.unsqueeze(1).expand(shape), logvar.unsqueeze(1).expand(shape), noise)
 
 

@@ -26,13 +26,15 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     or NaN, or with error_if_nonfinite raises RuntimeError and changes nothing. Pascanu et al. 2013, "On the difficulty of
     training recurrent neural networks", algorithm 1.
     """
+    if norm_type not in (2, math.inf):
+        raise ValueError(f"clip_grad_norm_: norm_type must be 2 or math.inf, got {norm_type}")
     gradients = _gradients(parameters)
+    if gradients and gradients[0].device.type == "cuda" and not error_if_nonfinite:
+        return _clip_without_waiting(gradients, max_norm, norm_type)
     if norm_type == 2:
         norm = math.sqrt(math.fsum(kernels.squared_norms([g.array for g in gradients]).tolist()))
-    elif norm_type == math.inf:
-        norm = float(np.max([np.max(np.abs(g.array), initial=0) for g in gradients], initial=0))
     else:
-        raise ValueError(f"clip_grad_norm_: norm_type must be 2 or math.inf, got {norm_type}")
+        norm = float(np.max([ops.abs(g).max().item() for g in gradients if g.numel()], initial=0))
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is {norm}, so it cannot be "
                            "clipped; error_if_nonfinite=False scales the gradients anyway")
@@ -42,6 +44,20 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
         for g in gradients:
             g.bump_version()
     return Tensor(np.array(norm, gradients[0].dtype if gradients else np.float32))
+
+
+def _clip_without_waiting(gradients, max_norm, norm_type):
+    """clip_grad_norm_ where norm and factor stay on the GPU."""
+    arrays = [g.array for g in gradients]
+    if norm_type == 2:
+        norm = kernels.sqrt(kernels.sum(kernels.squared_norms(arrays)))
+    else:
+        norm = kernels.max(ops.stack([ops.abs(g).max() for g in gradients if g.numel()]).array).astype(np.float64)
+    limit, small, one = (np.array(value, np.float64) for value in (max_norm, 1e-6, 1))
+    kernels.scale(arrays, kernels.minimum(kernels.div(limit, kernels.add(norm, small)), one))
+    for g in gradients:
+        g.bump_version()
+    return Tensor(norm.astype(gradients[0].dtype))
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -60,7 +76,11 @@ def max_norm_(weight: Tensor, max_norm: float, dim: int = 0) -> Tensor:
     slices = np.moveaxis(weight.array, dim, 0)
     norms = np.sqrt(kernels.sum(kernels.mul(slices, slices), tuple(range(1, slices.ndim))))
     above = norms > max_norm
-    if above.any():
+    if not isinstance(above, np.ndarray):         # the GPU has multiplied by ones before it could say that there is nothing else
+        factors = np.where(above, max_norm, 1.0) / np.where(above, norms, 1.0)
+        slices *= factors.astype(weight.dtype).reshape(-1, *[1] * (slices.ndim - 1))
+        weight.bump_version()
+    elif above.any():
         factors = (max_norm / norms[above]).astype(weight.dtype)
         slices[above] *= factors.reshape(-1, *[1] * (slices.ndim - 1))
         weight.bump_version()
