@@ -184,7 +184,7 @@ def test_moving_keeps_history_and_what_is_missing_is_named():
     np.testing.assert_array_equal(x.grad.numpy(), np.full((2, 2), 3))
     there = snn.ones(2, 1, 4).cuda()
     with pytest.raises(NotImplementedError, match=r"lstm has no CUDA kernel yet.*\.cpu\(\)"):
-        nn.LSTM(4, 3).cuda()(there)
+        nn.LSTM(4, 3).to("cuda")(there)
     with pytest.raises(TypeError, match=r"\.cpu\(\)\.numpy\(\)"):
         there.numpy()
     with pytest.raises(TypeError, match=r"must lie on the GPU.*\.to\('cuda'\)"):
