@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from kernels import config
+from kernels.cuda import runtime
 from kernels.cuda.array import as_device, blocks, broadcast_to, contiguous, empty, full
 from kernels.cuda.matmul import tf32
 from kernels.cuda.matmul.plain import plain_kernel
@@ -82,7 +83,7 @@ def lay_out(x, batch=()):
 
 def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, count, biased, activation, accumulate):
     lead_a, lead_b, form = form_of(M, N, K, a, b, a_row, a_k, b_k, b_column, step_a, step_b)
-    if config.TF32 and form[2] and form[3]:
+    if config.TF32 and form[2] and form[3] and runtime.device().architecture >= tf32.ARCHITECTURE:
         return _on_tensor_cores(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, form, count, biased, activation, accumulate)
     parts, length = split(M, N, K) if count == 1 else (1, K)
     tile, cut = choose(M, N, count * parts), parts > 1
