@@ -2,9 +2,9 @@
 
 Each line gives ours, the limit or the peer it is measured against, and the share of it that is reached. Memory-bound kernels are
 measured against a copy on the device, matrix products against the peak of multiply-adds and, where PyTorch is installed, its (cuBLAS),
-training steps against PyTorch's eager ones (less is better there); TF32 is off for both, but for its own line. CuPy stands in for PyTorch
-where only it is there. Times are medians of repeats, after a warm-up that compiles; --quick takes smaller sizes, --no-check skips the
-tests.
+convolutions and pooling against its (cuDNN), training steps against its eager ones (less is better there); TF32 is off for both, but for
+its own line. CuPy stands in for PyTorch where only it is there. Times are medians of repeats, after a warm-up that compiles; --quick takes
+smaller sizes, --no-check skips the tests.
 """
 
 import argparse

@@ -31,8 +31,8 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     activation   None, "relu", "sigmoid" or "tanh"
     out          contiguous array for the result
     accumulate   add the product to what is in `out`
-    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles (tiles.py), or on tensor cores where config.TF32 allows it and lines
-    start at multiples of 16 bytes (tf32.py); every other type as in plain.py.
+    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles, with k in parts where these would be few (products.py), or on tensor
+    cores where config.TF32 allows it and lines start at multiples of 16 bytes (tf32.py); every other type as in plain.py.
     """
     as_device("matmul", a, b, bias, out)
     shape, rows, columns = product_shape(a, b)
