@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 AROUND = "Around a training"
 LEAD = "Tools to train with, and to look inside; [scratchnn/sklearn.py](../scratchnn/sklearn.py) has an estimator for scikit-learn."
 SECTIONS = (*(f"scratchnn{name}" for name in (
-    "", ".nn", ".nn.functional", ".nn.init", ".nn.utils", ".nn.utils.parametrizations", ".optim", ".optim.lr_scheduler", ".optim.swa_utils",
-    ".data", ".metrics", ".models")), AROUND, "kernels")
+    "", ".cuda", ".nn", ".nn.functional", ".nn.init", ".nn.utils", ".nn.utils.parametrizations", ".optim", ".optim.lr_scheduler",
+    ".optim.swa_utils", ".data", ".metrics", ".models")), AROUND, "kernels")
 TOOLS = [f"scratchnn.{name}" for name in ("run", "checkpoint", "options", "pictures", "explain", "debug", "testing")]
 USUAL = {"forward", "function", "extra_repr", "state_dict", "load_state_dict", "reset_parameters"}      # methods of many classes
 INTRODUCTION = f"""# The names of scratchnn

@@ -2,9 +2,9 @@
 
 Each line gives ours, the limit or the peer it is measured against, and the share of it that is reached. Memory-bound kernels are
 measured against a copy on the device, matrix products against the peak of multiply-adds and, where PyTorch is installed, its (cuBLAS),
-training steps against PyTorch's eager ones (less is better there); TF32 is off for both, but for its own line. CuPy stands in for PyTorch
-where only it is there. Times are medians of repeats, after a warm-up that compiles; --quick takes smaller sizes, --no-check skips the
-tests.
+convolutions and pooling against its (cuDNN), training steps against its eager ones (less is better there); TF32 is off for both, but for
+its own line. CuPy stands in for PyTorch where only it is there. Times are medians of repeats, after a warm-up that compiles; --quick takes
+smaller sizes, --no-check skips the tests.
 """
 
 import argparse
@@ -118,6 +118,60 @@ def products(array, runtime, sizes):
                 line(f"  {rung.__name__}", flops / seconds(call, runtime.synchronize, 3), "TFLOP/s", name, limit)
 
 
+CONVOLUTIONS = (           # name, x, output channels, kernel, stride, padding: sizes of LeNet, of a network for CIFAR, of DCGAN, of ResNet
+    ("LeNet, second", (128, 6, 14, 14), 16, 5, 1, 0), ("CIFAR, first", (128, 3, 32, 32), 64, 3, 1, 1),
+    ("CIFAR, third", (128, 64, 32, 32), 128, 3, 1, 1), ("DCGAN, second", (128, 64, 32, 32), 128, 4, 2, 1),
+    ("ResNet, 1 x 1", (64, 256, 28, 28), 256, 1, 1, 0), ("depthwise", (64, 256, 28, 28), 256, 3, 1, 1))
+
+
+def convolution(wing, array, runtime, label, shape, outputs, kernel, stride, padding):
+    """TFLOP/s of a convolution and its gradients, against PyTorch's (cuDNN)."""
+    name, torch = peer()
+    groups, rng = shape[1] if label == "depthwise" else 1, np.random.default_rng(0)
+    x, w = rng.standard_normal(shape, np.float32), rng.standard_normal((outputs, shape[1] // groups, kernel, kernel), np.float32)
+    a, b, options = array.to_device(x), array.to_device(w), ((stride, stride), (padding, padding), (1, 1))
+    y = wing.conv(a, b, None, *options, groups)
+    g, flops = array.full(y.shape, 1, np.float32), 2e-12 * y.size * w[0].size
+    theirs = [None] * 3
+    if name == "PyTorch":
+        p, q, r = (given(torch, name, n) for n in (x, w, g.numpy()))
+
+        def backward(*wanted):
+            return torch.ops.aten.convolution_backward(r, p, q, None, *options, False, (0, 0), groups, wanted)
+        calls = (lambda: torch.nn.functional.conv2d(p, q, None, *options, groups), lambda: backward(True, False, False),
+                 lambda: backward(False, True, False))
+        theirs = [flops / seconds(call, torch.cuda.synchronize) for call in calls]
+    ours = (lambda: wing.conv(a, b, None, *options, groups), lambda: wing.conv_input_gradient(g, b, shape[2:], None, *options, groups),
+            lambda: wing.conv_weight_gradient(g, a, (kernel, kernel), *options, groups))
+    for title, call, limit in zip((f"conv {label}", "  input gradient", "  weight gradient"), ours, theirs, strict=True):
+        line(title, flops / seconds(call, runtime.synchronize), "TFLOP/s", name, limit)
+
+
+def pooling(wing, array, runtime, shape):
+    """GB/s of pooling 2 x 2 pixels to one, by the bytes that must be moved, against PyTorch's."""
+    name, torch = peer()
+    x, (N, C, H, W) = np.random.default_rng(0).standard_normal(shape, np.float32), shape
+    size, options = (H // 2, W // 2), ((2, 2), (2, 2), (0, 0), (1, 1))
+    windows = tuple(np.array([2 * np.arange(n), 2 * np.arange(n) + 2, np.full(n, 2)]) for n in size)
+    a, count = array.to_device(x), N * C * H * W
+    g, places = wing.max_pool(a, size, *options)
+    theirs = [None] * 4
+    if name == "PyTorch":
+        p, aten = given(torch, name, x), torch.ops.aten
+        q, at = torch.nn.functional.max_pool2d(p, 2, return_indices=True)
+        calls = (lambda: torch.nn.functional.max_pool2d(p, 2),
+                 lambda: aten.max_pool2d_with_indices_backward(q, p, (2, 2), (2, 2), (0, 0), (1, 1), False, at),
+                 lambda: torch.nn.functional.avg_pool2d(p, 2),
+                 lambda: aten.avg_pool2d_backward(q, p, (2, 2), (2, 2), (0, 0), False, True, None))
+        theirs = [seconds(call, torch.cuda.synchronize) for call in calls]
+    ours = (("max_pool", 7, lambda: wing.max_pool(a, size, *options)), ("max_pool_backward", 7, lambda: wing.max_pool_backward(
+        g, places, (H, W))), ("avg_pool", 5, lambda: wing.avg_pool(a, windows)), ("avg_pool_backward", 5, lambda: wing.avg_pool_backward(
+            g, windows, (H, W))))
+    for (title, moved, call), limit in zip(ours, theirs, strict=True):        # bytes for each number of x
+        rate = 1e-9 * moved * count
+        line(f"{title} of 2 x 2", rate / seconds(call, runtime.synchronize), "GB/s", name, limit and rate / limit)
+
+
 class OnGpu:
     """A library, or its `nn`, whose new tensors and networks lie on the GPU: what benchmarks/systems.py makes its systems of."""
 
@@ -166,6 +220,9 @@ def main():
                        cwd=ROOT, env={**os.environ, "SCRATCHNN_CUDA": "device"})
     memory_bound(kernels.cuda, array, runtime, 1 << (20 if options.quick else 26))
     products(array, runtime, [(512,) * 3, (60, 512, 784)] if options.quick else [(4096,) * 3, (1024,) * 3, (128, 512, 784), (8192,) * 3])
+    for case in CONVOLUTIONS[:2] if options.quick else CONVOLUTIONS:
+        convolution(kernels.cuda, array, runtime, *case)
+    pooling(kernels.cuda, array, runtime, (16 if options.quick else 256, 64, 32, 32))
     training_steps(runtime)
 
 

@@ -108,13 +108,17 @@ def main():
     parts |= {"average": average} if args.ema else {}
     run = Run(args, **parts | ({"stopping": stopping} if args.patience else {}))
 
+    @snn.cuda.graphed
+    def learn(x, y):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
     for _ in run.epochs(args.epochs, until=stopping.is_over):
         for x, y in run.batches(loader):
-            loss = F.cross_entropy(model(x), y)
-            run.log(loss=loss)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            run.log(loss=learn(x, y))
             schedule.step()
             for linear in model.linears() if args.model == "mlp" else ():
                 max_norm_(linear.weight, args.max_norm)

@@ -108,24 +108,32 @@ def main():
     run = Run(args, model=model, average=average, loader=loader, to_tell=to_tell, to_make=to_make,
               tell_schedule=tell_schedule, make_schedule=make_schedule, watch=watch, film=film)
 
+    @snn.cuda.graphed
+    def learn_to_tell(real, y, is_penalised):
+        loss, on_real, on_drawn, made = model.discriminator_loss(real, y)
+        if is_penalised:
+            loss = loss + args.penalty_weight * args.penalty_every * model.slope_penalty(real, made, y)
+        to_tell.zero_grad()
+        loss.backward()
+        to_tell.step()
+        if args.clip is not None:
+            model.discriminator.clip_weights(args.clip)
+        return on_real, on_drawn
+
+    @snn.cuda.graphed
+    def learn_to_make(real, y):
+        loss = model.generator_loss(real, y)
+        to_make.zero_grad()
+        loss.backward()
+        to_make.step()
+
     for _ in run.epochs(epochs):
         for batch in run.batches(loader):
             real, y = batch if classes else (batch, None)
-            loss, on_real, on_drawn, made = model.discriminator_loss(real, y)
-            watch.update(on_real, on_drawn)
-            if args.penalty != "none" and run.step % args.penalty_every == 0:
-                loss = loss + args.penalty_weight * args.penalty_every * model.slope_penalty(real, made, y)
-            to_tell.zero_grad()
-            loss.backward()
-            to_tell.step()
+            watch.update(*learn_to_tell(real, y, args.penalty != "none" and run.step % args.penalty_every == 0))
             tell_schedule.step()
-            if args.clip is not None:
-                model.discriminator.clip_weights(args.clip)
             if (run.step + 1) % args.n_critic == 0:
-                loss = model.generator_loss(real, y)
-                to_make.zero_grad()
-                loss.backward()
-                to_make.step()
+                learn_to_make(real, y)
                 make_schedule.step()
                 average.update_parameters(model.generator)
             if moment(run, steps, LOOKS):

@@ -107,13 +107,17 @@ def main():
     average, film = AveragedModel(model), pictures.Film()
     run = Run(args, model=model, average=average, loader=loader, optimizer=optimizer, schedule=schedule, film=film)
 
+    @snn.cuda.graphed
+    def learn(x, y, warm):
+        loss = -bound(args, model, likelihood.observe(x), y, warm)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
     for epoch in run.epochs(args.epochs):
         for batch in run.batches(loader):
             x, y = (batch, None) if seen_y is None else batch
-            loss = -bound(args, model, likelihood.observe(x), y, (run.step + 1) / len(loader))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            learn(x, y, min(1, (run.step + 1) / len(loader) / args.warm_up) if args.warm_up else 1)
             schedule.step()
             if run.step >= (1 - args.average) * args.epochs * len(loader):
                 average.update_parameters(model)
@@ -161,9 +165,8 @@ def labels(args, examples):
     return (examples.train_y, examples.test_y) if args.conditional else (None, None)
 
 
-def bound(args, model, x, y, epochs):
-    """What the step after so many epochs makes larger."""
-    warm = min(1, epochs / args.warm_up) if args.warm_up else 1
+def bound(args, model, x, y, warm):
+    """What a step makes larger; `warm` is the weight of the prior."""
     if args.k > 1:
         return model.iwae(x, y, args.k, beta=warm)
     return model.elbo(x, y, beta=args.beta * warm, free_bits=args.free_bits)

@@ -94,13 +94,18 @@ def main():
     watch, film = Watch(), pictures.Film()
     run = Run(args, model=model, average=average, loader=loader, watch=watch, film=film, **optimizers, **schedules)
 
+    @snn.cuda.graphed
+    def learn(batch, is_penalised):
+        losses = model.backward(batch)                                        # leaves in each network the gradient of its own loss
+        if is_penalised:
+            (args.r1 * R1_EVERY * r1_penalty(model.discriminator, batch)).backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+        return losses
+
     for epoch in run.epochs(args.epochs):
         for batch in run.batches(loader):
-            losses = model.backward(batch)                                    # leaves in each network the gradient of its own loss
-            if args.r1 and run.step % R1_EVERY == 0:
-                (args.r1 * R1_EVERY * r1_penalty(model.discriminator, batch)).backward()
-            for optimizer in optimizers.values():
-                optimizer.step()
+            losses = learn(batch, bool(args.r1) and run.step % R1_EVERY == 0)
             for schedule in schedules.values():
                 schedule.step()
             average.update_parameters(model)

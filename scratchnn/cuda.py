@@ -127,7 +127,7 @@ def graph(cuda_graph: CUDAGraph) -> Iterator[None]:
 
 
 def graphed(step: Callable) -> Callable:
-    """`step(*inputs)`, a function of Tensors that returns Tensors or None, such as a training step, by CUDA graphs.
+    """`step(*inputs)`, a function that returns a Tensor, several or None, such as a training step, by CUDA graphs.
 
         @snn.cuda.graphed
         def learn(x, y):
@@ -137,25 +137,27 @@ def graphed(step: Callable) -> Callable:
             optimizer.step()
             return loss
 
-    Inputs of shapes that have not been there are worked on by `step` itself; the next time a graph is captured for these shapes, and
-    replayed from then on, with the inputs copied to where it reads them. What it returns, without history, is overwritten by the next call.
-    Results are those of `step`, bit for bit. Inputs that lie on the CPU are simply handed on. See CUDAGraph for what a step may do.
+    Tensors of shapes that have not been there are worked on by `step` itself; the next time a graph is captured for these shapes, and
+    replayed from then on, with the Tensors copied to where it reads them. Other inputs, such as True or None, have a graph for each value.
+    What it returns, without history, is overwritten by the next call. Results are those of `step`, bit for bit. Where inputs lie on the
+    CPU, `step` is simply called. See CUDAGraph for what it may do; above all, what it changes must be changed in place.
     """
     known = {}
 
     @functools.wraps(step)
     def run(*inputs):
-        if not all(isinstance(x, Tensor) and x.device.type == "cuda" for x in inputs):
+        tensors = [x for x in inputs if isinstance(x, Tensor)]
+        if not tensors or tensors[0].device.type == "cpu":
             return step(*inputs)
-        shapes = tuple([(x.shape, x.dtype) for x in inputs])
-        if shapes not in known:
-            known[shapes] = None
+        kind = tuple([(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in inputs])
+        if kind not in known:
+            known[kind] = None
             return step(*inputs)
-        if known[shapes] is None:
-            known[shapes] = _captured(step, inputs)
-        cuda_graph, own, results = known[shapes]
+        if known[kind] is None:
+            known[kind] = _captured(step, inputs)
+        cuda_graph, own, results = known[kind]
         with no_grad():
-            for x, given in zip(own, inputs, strict=True):
+            for x, given in zip(own, tensors, strict=True):
                 x.copy_(given)
         cuda_graph.replay()
         return results
@@ -163,9 +165,12 @@ def graphed(step: Callable) -> Callable:
 
 
 def _captured(step, inputs):
-    """(the graph of a step, its inputs, its results)"""
-    cuda_graph, own = CUDAGraph(), [x.detach().clone() for x in inputs]
+    """(the graph of a step, the Tensors that it reads, its results)"""
+    cuda_graph, inputs = CUDAGraph(), [x.detach().clone() if isinstance(x, Tensor) else x for x in inputs]
     with graph(cuda_graph):
-        results = step(*own)
-    results = [r.detach() for r in results] if isinstance(results, (tuple, list)) else results and results.detach()
-    return cuda_graph, own, results
+        results = step(*inputs)
+    if isinstance(results, tuple):
+        results = getattr(results, "_make", tuple)(r.detach() for r in results)
+    elif results is not None:
+        results = results.detach()
+    return cuda_graph, [x for x in inputs if isinstance(x, Tensor)], results

@@ -162,12 +162,13 @@ def test_all_rungs_give_the_same_bits(monkeypatch):
         np.testing.assert_array_equal(c.numpy(), expected)
 
 
-def test_a_long_product_of_few_tiles_is_cut_into_parts_that_are_added_in_order():
-    rng = np.random.default_rng(0)
-    a, b, bias, out = (rng.standard_normal(s).astype(np.float32) for s in ((3, 530), (530, 5), 5, (3, 5)))
-    left, right = array.to_device(a), array.to_device(b)
+def test_a_long_product_of_few_tiles_is_cut_into_parts_that_are_added_in_order(monkeypatch):
     assert tiles.split(3, 5, 530) == (2, 272) and tiles.split(64, 64, 511) == (1, 511) and tiles.split(2048, 1024, 4096) == (1, 4096)
-    parts = [matmul(left[:, cut], right[cut]).numpy() for cut in (slice(272), slice(272, None))]
+    rng = np.random.default_rng(0)
+    a, b, bias, out = (rng.standard_normal(s).astype(np.float32) for s in ((3, 70), (70, 5), 5, (3, 5)))
+    left, right = array.to_device(a), array.to_device(b)
+    parts = [matmul(left[:, cut], right[cut]).numpy() for cut in (slice(48), slice(48, None))]
+    monkeypatch.setattr(tiles, "SHORTEST", 35)
     np.testing.assert_array_equal(matmul(left, right).numpy(), parts[0] + parts[1])
     found = matmul(left, right, array.to_device(bias), "tanh", array.to_device(out), accumulate=True).numpy()
     assert_close([found], [reference.matmul(a, b, bias, "tanh", out=out, accumulate=True)])
@@ -188,15 +189,16 @@ def test_draws_of_a_half_step_are_those_of_its_probabilities_and_the_streams_wor
     (tiles.SMALL, (1, 2, 7, 9), 34, (5, 5), (2, 2), (2, 2), (1, 1), 1),                   # more than a tile of channels
     (tiles.MEDIUM, (2, 4, 7, 6), 6, (3, 2), (1, 1), (2, 1), (2, 2), 2),                   # holes and groups
     (tiles.LARGE, (1, 4, 2, 8), 5, (1, 1), (1, 1), (0, 0), (1, 1), 1),                    # vectors of weights and pixels
-    (tiles.SMALL, (2, 1, 16, 17), 2, (1, 2), (1, 1), (0, 1), (1, 1), 1),                  # pixels enough for two parts of the sum
+    (tiles.SMALL, (2, 1, 1, 42), 2, (1, 4), (1, 1), (0, 2), (1, 1), 1),                   # a signal; pixels enough for two parts of a sum
 ], ids=str)
 def test_convolutions_with_edges(tile, shape, outputs, kernel, stride, padding, dilation, groups, monkeypatch):
     monkeypatch.setattr(CONV, "choose", lambda *sizes: tile)
+    monkeypatch.setattr(tiles, "SHORTEST", 40)
     rng, options = np.random.default_rng(0), (stride, padding, dilation, groups)
     x, w = rng.standard_normal(shape, np.float32), rng.standard_normal((outputs, shape[1] // groups, *kernel), np.float32)
     g = rng.standard_normal(reference.conv(x, w, None, *options).shape).astype(np.float32)
-    bias = rng.standard_normal(outputs).astype(np.float32)
-    for name, args in (("conv", (x, w, bias, *options, "relu")), ("conv_input_gradient", (g, w, shape[2:], bias[:1].repeat(shape[1]), *options)),
+    bias, shift = rng.standard_normal(outputs).astype(np.float32), rng.standard_normal(shape[1]).astype(np.float32)
+    for name, args in (("conv", (x, w, bias, *options, "relu")), ("conv_input_gradient", (g, w, shape[2:], shift, *options)),
                        ("conv_weight_gradient", (g, x, kernel, *options))):
         found, expected = cuda_wing.run(cuda, name, args)[0], getattr(reference, name)(*args)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)

@@ -101,8 +101,8 @@ else:
 
     @intrinsic
     def shifted(typing_context, x, n):
-        """The pointer y with y[i] = x[n + i] for a kernel's argument x; n may be negative. Made of a number, lest LLVM adds n and i anew for
-        each i, and of an address in global memory, lest it forgets that x points there."""
+        """The pointer y with y[i] = x[n + i] for a kernel's argument x; n may be negative. Made of a number, lest LLVM adds n and i anew
+        for each i, and of an address in global memory, lest it forgets that x points there."""
         def codegen(context, builder, signature, args):
             number = ir.IntType(64)
             bytes_each = number(x.dtype.bitwidth // 8)

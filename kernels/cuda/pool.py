@@ -142,11 +142,11 @@ def avg_pool_backward_kernel(g, dx, rows, columns, count, H, W, h, w):
     for number in range(cuda.grid(1), count, cuda.gridsize(1)):
         rest, column = divide(number, W)
         plane, row = divide(rest, H)
-        total = typed(g, 0)
-        for a in range(rows[row], rows[row + 1]):
-            for b in range(columns[column], columns[column + 1]):
-                divisor = rows[a + rows[H + 1]] * columns[b + columns[W + 1]]
-                total += g[(plane * h + rows[a]) * w + columns[b]] / typed(g, divisor)
+        total, down, across = typed(g, 0), rows[row + 1] - rows[row], columns[column + 1] - columns[column]
+        for k in range(down * across):
+            a, b = divide(k, across)
+            a, b = a + rows[row], b + columns[column]
+            total += g[(plane * h + rows[a]) * w + columns[b]] / typed(g, rows[a + rows[H + 1]] * columns[b + columns[W + 1]])
         dx[number] = total
 
 

@@ -45,8 +45,8 @@ def picture_loader(width, threads):
 
 
 def picture_finisher(tile, vectors, relu):
-    """The finisher of pictures, out = (y, base, M, plane, columns, (bias, bias0, biased)), columns = (N, (I, J, oy, ox), image, osy, osx, W):
-    row m and column (n, i, j) go to y[base + n image + m plane + (oy + i osy) W + ox + j osx]; four neighbours at once if `vectors`,
+    """The finisher of pictures, out = (y, base, M, plane, columns, (bias, bias0, biased)), columns = (N, (I, J, oy, ox), image, osy, osx,
+    W): row m and column (n, i, j) go to y[base + n image + m plane + (oy + i osy) W + ox + j osx]; four neighbours at once if `vectors`,
     where these are pixels on end."""
     @device
     def place(column, columns):

@@ -40,12 +40,14 @@ def conv_input_gradient_plain(g, w, bias, out, count, groups, C, M, H, W, KH, KW
         total = bias[channel] if biased else typed(bias, 0)
         for ky in range(KH):
             down = row + py - ky * dy
-            if down >= 0 and down % sy == 0 and down // sy < OH:
+            oy, off = divide(max(down, 0), sy)
+            if down >= 0 and off == 0 and oy < OH:
                 for kx in range(KW):
                     right = column + px - kx * dx
-                    if right >= 0 and right % sx == 0 and right // sx < OW:
+                    ox, off = divide(max(right, 0), sx)
+                    if right >= 0 and off == 0 and ox < OW:
                         for o in range(group * M, group * M + M):
-                            total += w[((o * C + c) * KH + ky) * KW + kx] * g[((n * groups * M + o) * OH + down // sy) * OW + right // sx]
+                            total += w[((o * C + c) * KH + ky) * KW + kx] * g[((n * groups * M + o) * OH + oy) * OW + ox]
         out[i] = total
 
 

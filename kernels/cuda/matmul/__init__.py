@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from kernels import config
+from kernels.cuda import runtime
 from kernels.cuda.array import as_device, blocks, broadcast_to, contiguous, empty, full
 from kernels.cuda.matmul import tf32
 from kernels.cuda.matmul.plain import plain_kernel
@@ -30,8 +31,8 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
     activation   None, "relu", "sigmoid" or "tanh"
     out          contiguous array for the result
     accumulate   add the product to what is in `out`
-    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles (tiles.py), or on tensor cores where config.TF32 allows it and lines
-    start at multiples of 16 bytes (tf32.py); every other type as in plain.py.
+    FLOPs: 2 M N K for each pair of matrices. float32 runs in tiles, with k in parts where these would be few (products.py), or on tensor
+    cores where config.TF32 allows it and lines start at multiples of 16 bytes (tf32.py); every other type as in plain.py.
     """
     as_device("matmul", a, b, bias, out)
     shape, rows, columns = product_shape(a, b)
@@ -82,7 +83,7 @@ def lay_out(x, batch=()):
 
 def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, count, biased, activation, accumulate):
     lead_a, lead_b, form = form_of(M, N, K, a, b, a_row, a_k, b_k, b_column, step_a, step_b)
-    if config.TF32 and form[2] and form[3]:
+    if config.TF32 and form[2] and form[3] and runtime.device().architecture >= tf32.ARCHITECTURE:
         return _on_tensor_cores(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, form, count, biased, activation, accumulate)
     parts, length = split(M, N, K) if count == 1 else (1, K)
     tile, cut = choose(M, N, count * parts), parts > 1

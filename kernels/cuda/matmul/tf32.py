@@ -27,6 +27,7 @@ from kernels.cuda.matmul.plain import FUNCTIONS
 from kernels.cuda.matmul.tiles import written_out
 
 DEPTH = 16
+ARCHITECTURE = 8, 0          # the first that has these instructions: A100
 
 
 class Tile(NamedTuple):

@@ -70,10 +70,10 @@ class _SpectralNorm(Module):
 
     @no_grad()
     def _iterate(self, matrix, times):
-        """Move u and v towards the first singular vectors. They become new tensors: a gradient may still need those that were."""
+        """Move u and v towards the first singular vectors."""
         for _ in range(times):
-            self._u = ops.normalize(matrix @ self._v, dim=0, eps=self.eps)
-            self._v = ops.normalize(matrix.mT @ self._u, dim=0, eps=self.eps)
+            self._u.copy_(ops.normalize(matrix @ self._v, dim=0, eps=self.eps))
+            self._v.copy_(ops.normalize(matrix.mT @ self._u, dim=0, eps=self.eps))
 
     def forward(self, weight: Tensor) -> Tensor:
         if weight.ndim == 1:
@@ -81,7 +81,8 @@ class _SpectralNorm(Module):
         matrix = self._matrix(weight)
         if self.training:
             self._iterate(matrix, self.n_power_iterations)
-        return weight / (self._u @ (matrix @ self._v))
+        u, v = self._u.clone(), self._v.clone()                # a gradient may still need them when they have moved on
+        return weight / (u @ (matrix @ v))
 
 
 def spectral_norm(module: Module, name: str = "weight", n_power_iterations: int = 1, eps: float = 1e-12,
