@@ -73,5 +73,6 @@ def squared_norms(arrays):
 
 def scale(arrays, factor):
     """Multiply every array by a number, in place."""
-    for a in arrays:
-        a *= factor
+    with np.errstate(invalid="ignore"):                # infinity times 0 is NaN, as everywhere
+        for a in arrays:
+            a *= factor
