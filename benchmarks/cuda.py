@@ -24,7 +24,8 @@ import scratchnn as snn
 from kernels import config
 from scratchnn import nn, optim
 
-ROOT = Path(__file__).parent.parent
+HERE, ROOT = Path(__file__).resolve().parent, Path(__file__).resolve().parent.parent
+sys.path[:] = [p for p in sys.path if Path(p).resolve() != HERE]         # this file has the name of cuda-bindings' package
 
 
 def seconds(call, synchronize, repeats=9):
@@ -67,6 +68,12 @@ def given(module, name, array):
     return module.from_numpy(array).cuda() if name == "PyTorch" else module.asarray(array)
 
 
+def agree(found, expected, tolerance):
+    """AssertionError unless an array on the GPU is, but for this share of its largest number, the one of the host."""
+    error = np.abs(found.numpy() - expected).max() / np.abs(expected).max()
+    assert error < tolerance, f"the result is wrong by {error:.2g} of its largest number"
+
+
 def memory_bound(wing, array, runtime, n):
     """GB/s of kernels that read and write, against a copy of as many bytes."""
     rng = np.random.default_rng(0)
@@ -107,9 +114,11 @@ def products(array, runtime, sizes):
         for form, left, right in (("A B", x, y), ("A' B", xt, y), ("A B'", x, yt)):
             call = lambda left=left, right=right: kernels.cuda.matmul(left, right)  # noqa: E731
             line(f"matmul {M} x {N} x {K}, {form}", flops / seconds(call, runtime.synchronize), "TFLOP/s", name, limit)
+            agree(call()[:8], a[:8].astype(np.float64) @ b, 1e-5)
         config.TF32 = True
         call = lambda x=x, y=y: kernels.cuda.matmul(x, y)  # noqa: E731
         line("  on tensor cores (TF32)", flops / seconds(call, runtime.synchronize), "TFLOP/s", name, limit)
+        agree(call()[:8], a[:8].astype(np.float64) @ b, 1e-3)
         config.TF32 = False
         if M == N == K:
             c = array.empty((M, N), np.float32)
@@ -143,8 +152,13 @@ def convolution(wing, array, runtime, label, shape, outputs, kernel, stride, pad
         theirs = [flops / seconds(call, torch.cuda.synchronize) for call in calls]
     ours = (lambda: wing.conv(a, b, None, *options, groups), lambda: wing.conv_input_gradient(g, b, shape[2:], None, *options, groups),
             lambda: wing.conv_weight_gradient(g, a, (kernel, kernel), *options, groups))
-    for title, call, limit in zip((f"conv {label}", "  input gradient", "  weight gradient"), ours, theirs, strict=True):
+    h, host = g.numpy(), kernels.host
+    expected = (host.conv(x, w, None, *options, groups), host.conv_input_gradient(h, w, shape[2:], None, *options, groups),
+                host.conv_weight_gradient(h, x, (kernel, kernel), *options, groups))
+    titles = f"conv {label}", "  input gradient", "  weight gradient"
+    for title, call, limit, right in zip(titles, ours, theirs, expected, strict=True):
         line(title, flops / seconds(call, runtime.synchronize), "TFLOP/s", name, limit)
+        agree(call(), right, 1e-4)
 
 
 def pooling(wing, array, runtime, shape):

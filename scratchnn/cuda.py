@@ -96,6 +96,7 @@ class CUDAGraph:
 
     def replay(self) -> None:
         """Do the work: for the first time what was captured, after that the same with what is new."""
+        _runtime().refuse_in_capture()
         seed, start = self._graph.stream
         if default_generator.seed != seed:
             raise RuntimeError(f"the CUDA graph was captured with the seed {seed}, the default generator has {default_generator.seed} now; "
@@ -147,7 +148,7 @@ def graphed(step: Callable) -> Callable:
     @functools.wraps(step)
     def run(*inputs):
         tensors = [x for x in inputs if isinstance(x, Tensor)]
-        if not tensors or tensors[0].device.type == "cpu":
+        if not tensors or tensors[0].device.type == "cpu" or optimizer.captured is not None:          # or it becomes part of another graph
             return step(*inputs)
         kind = tuple([(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in inputs])
         if kind not in known:

@@ -14,7 +14,7 @@ class Device:
 
     def __init__(self, name: str | Device = "cpu"):
         kind, _, index = str(name).partition(":")
-        if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        if kind not in ("cpu", "cuda") or (index and index != "0"):
             raise ValueError(f"device {str(name)!r} is not known; choose cpu, cuda or cuda:0")
         self.type, self.index = kind, int(index) if index else None
         if kind == "cuda":

@@ -9,7 +9,6 @@ import cuda_wing
 import numpy as np
 import pytest
 
-pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[simulator])")
 cuda_wing.wing()
 
 import kernels  # noqa: E402

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from test_ops import cases
 
-pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[simulator])")
 cuda = cuda_wing.wing()
 
 import kernels  # noqa: E402

@@ -9,7 +9,6 @@ import cuda_wing
 import numpy as np
 import pytest
 
-pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[simulator])")
 cuda_wing.wing()
 
 import kernels  # noqa: E402
@@ -162,6 +161,8 @@ def test_what_a_graph_cannot_do_is_said_and_faults_in_it_are_found():
         g.replay()
         with pytest.raises(IndexError, match=r"target 7 at place 1 .*0\.\.2"):
             loss.item()
+    with pytest.raises(RuntimeError, match="another graph"), snn.cuda.graph(snn.cuda.CUDAGraph()):
+        g.replay()
     snn.manual_seed(5)
     with pytest.raises(RuntimeError, match="capture it anew"):
         g.replay()

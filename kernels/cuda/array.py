@@ -256,6 +256,7 @@ def to_device(array):
 
 def upload_into(target, array):
     """target[...] = a NumPy array of its shape and dtype, for a contiguous target."""
+    runtime.refuse_in_capture()
     if array.size:
         runtime.device().upload(target.address, np.ascontiguousarray(array))
 
@@ -329,6 +330,8 @@ def copy_into(target, source):
     source = broadcast_to(source, target.shape)
     if not target.size:
         return
+    if source.block is target.block and (source.address, source.strides) != (target.address, target.strides):
+        source = source.copy()                         # they may overlap, and threads run in any order
     sizes, from_strides, to_strides = _merged(target.shape, source.strides, target.strides)
     ones = (1,) * (DIMENSIONS - len(sizes))
     if len(sizes) > DIMENSIONS:

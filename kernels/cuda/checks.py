@@ -30,6 +30,8 @@ class Checks:
         """(table, place): where a kernel writes its answer, if it is not -1. `complain(answer)` makes the error of a fault."""
         self.open()
         if len(self.asked) == ROOM:
+            if runtime.captured is not None:
+                raise RuntimeError(f"a CUDA graph has room for {ROOM} checks of indices; capture a smaller part of the work")
             runtime.synchronize()
         self.asked.append(complain)
         return self.table, len(self.asked) - 1

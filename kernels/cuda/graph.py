@@ -54,20 +54,18 @@ class Graph:
             raise RuntimeError("a CUDA graph is captured once, and not within another")
         self.stream = seed, offset
         self.checks.open()
-        self.device.synchronize()
+        runtime.pool.release()                         # the graph takes new memory, and cannot give back what waits while it is captured
         self.device.begin_capture()
         runtime.captured, runtime.pool.shelf = self, self.shelf
         try:
             yield self
         except BaseException:
             with contextlib.suppress(RuntimeError):
-                self._end()
+                self.device.drop_capture()
             raise
-        self.handle = self._end()
-
-    def _end(self):
-        runtime.captured, runtime.pool.shelf = None, runtime.pool.common
-        return self.device.end_capture()
+        finally:
+            runtime.captured, runtime.pool.shelf = None, runtime.pool.common
+        self.handle = self.device.end_capture()
 
     def run(self, blocks=0):
         """Do the work once more, with random numbers from so many Philox blocks after those it was captured with."""

@@ -137,7 +137,7 @@ def put(x, key, value):
     lines = [np.arange(n).reshape(n, *[1] * (x.ndim - 1 - d)) * x.strides[d] for d, n in enumerate(x.shape)]
     whole = sum(lines, np.zeros(x.shape, np.int64))
     offsets = whole[key]
-    value = contiguous(broadcast_to(value, offsets.shape))
+    value = contiguous(broadcast_to(value.copy() if value.block is x.block else value, offsets.shape))
     last, places = np.unique(offsets.ravel()[::-1], return_index=True)
     if last.size < offsets.size:
         value = get(value.ravel(), offsets.size - 1 - places)

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from kernels.cuda import runtime
 from kernels.cuda.array import DeviceArray, as_device, contiguous, copy_into, empty, to_device
 from kernels.cuda.compiler import at, cuda, device, kernel, like, scalar, typed
 from kernels.cuda.graph import optimiser_numbers
@@ -49,6 +50,8 @@ def _prepare(name, lists):
                 copies.append((array, contiguous(array)))
                 array = copies[-1][1]
             addresses[row][place] = array.address
+            if runtime.captured is not None:
+                runtime.captured.keep([array])            # a launch sees the table alone
     return _table(tuple(map(tuple, addresses)), tuple(a.size for a in first)), copies
 
 

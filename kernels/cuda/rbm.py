@@ -13,7 +13,7 @@ from kernels.cuda.compiler import cuda, device, kernel, like, put, scalar, st4
 from kernels.cuda.elementwise import mul
 from kernels.cuda.matmul import by_fours, form_of, lay_out, matmul
 from kernels.cuda.matmul.products import form_name, itself
-from kernels.cuda.matmul.tiles import choose, finisher, main_loop, matrix_loader
+from kernels.cuda.matmul.tiles import choose, finisher, grid, main_loop, matrix_loader
 from kernels.cuda.random import block_words, blocks, stream
 from kernels.cuda.rows import floating
 
@@ -76,7 +76,7 @@ def draws_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, ke
     def rbm_draws(a, b, draws, kept, bias, M, N, K, lead_a, lead_b, seed, offset, shift):
         """draws = 1 with probability sigmoid(A B + bias), else 0."""
         sums = cuda.local.array(count, np.float32)
-        row0, column0 = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns
+        row0, column0 = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
         loop(sums, (a, 0, row0, M, K, lead_a), (b, 0, column0, N, K, lead_b), 0, K)
         finish(sums, (draws, kept, M, N, bias, seed, offset, shift), row0, column0)
     return rbm_draws
@@ -122,7 +122,7 @@ def _draw(states, w, bias, place, keep):
         (a, _), (b, _) = lay_out(states), lay_out(w)
         lead_a, lead_b, form = form_of(M, N, K, a, b, *a.strides, *b.strides)
         tile = choose(M, N, 1)
-        launch = draws_kernel(tile, *form, by_fours(draws, N, 0, N), keep)[tile.grid(M, N), tile.threads]
+        launch = draws_kernel(tile, *form, by_fours(draws, N, 0, N), keep)[grid(tile, M, N), tile.threads]
         launch(a, b, draws, kept, bias, M, N, K, lead_a, lead_b, *place)
     return draws, kept
 

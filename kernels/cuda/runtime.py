@@ -107,6 +107,10 @@ class Gpu:
         finally:
             self._call("cuGraphDestroy", graph)
 
+    def drop_capture(self):
+        """End a capture that failed."""
+        self._call("cuGraphDestroy", self._call("cuStreamEndCapture", self.stream))
+
     def launch_graph(self, graph):
         self._call("cuGraphLaunch", graph, self.stream)
 
@@ -146,14 +150,14 @@ def is_available():
 
 def synchronize():
     """Wait until all work that was handed out is done: before a clock is read."""
-    _refuse_in_capture()
+    refuse_in_capture()
     device().synchronize()
     _look()
 
 
 def download(numbers, address):
     """Numbers from the GPU into a NumPy array; waits for the GPU."""
-    _refuse_in_capture()
+    refuse_in_capture()
     device().download(numbers, address)
     _look()
 
@@ -166,10 +170,12 @@ def _look():
         look()
 
 
-def _refuse_in_capture():
+def refuse_in_capture():
+    """RuntimeError while a graph is captured, for what the host would have to do each time that it runs."""
     if captured is not None:
-        raise RuntimeError("a CUDA graph is being captured: numbers cannot come to the host, or be waited for, within it. What needs them "
-                           "(.item(), .cpu(), printing, a branch that depends on them) belongs before or behind it")
+        raise RuntimeError("a CUDA graph is being captured: numbers cannot come to or from the host, or be waited for, within it. What "
+                           "needs them (.item(), .cpu(), printing, a branch that depends on them, another graph) belongs before or "
+                           "behind it")
 
 
 # ---- launches -------------------------------------------------------------------------------------------------------

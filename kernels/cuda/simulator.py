@@ -107,7 +107,7 @@ class _Memory:
     def __init__(self, shared):
         self.is_shared = shared
 
-    def array(self, shape, dtype):
+    def array(self, shape, dtype, alignment=None):
         if not self.is_shared:
             return _poisoned(shape, dtype)
         number, arrays = _thread.arrays, _thread.block.shared       # all threads ask for the same arrays in the same order
@@ -351,6 +351,9 @@ class Simulator:
         noted, self.noted = self.noted, None
         return noted
 
+    def drop_capture(self):
+        self.noted = None
+
     def launch_graph(self, graph):
         for launch in graph:
             self._run(*launch)
@@ -359,6 +362,8 @@ class Simulator:
         pass
 
     def launch(self, function, grid, threads, args):
+        if threads > 1024 or max(grid[1:]) > 65_535 or grid[0] >= 1 << 31:
+            raise ValueError(f"a GPU cannot launch {grid} blocks of {threads} threads")
         launch = function, grid, threads, [self._argument(a) for a in args]
         if self.noted is None:
             self._run(*launch)

@@ -15,7 +15,7 @@ from kernels.cuda.conv.plan import backward_plan, divider, forward_plan, pixel_t
 from kernels.cuda.conv.weights import weights_kernel
 from kernels.cuda.indices import check_sizes
 from kernels.cuda.matmul import by_fours, matmul
-from kernels.cuda.matmul.tiles import choose, split
+from kernels.cuda.matmul.tiles import choose, grid, split
 from kernels.cuda.reduce import sum
 from kernels.cuda.rows import floating, row_threads
 from kernels.shapes import conv_size
@@ -114,7 +114,8 @@ def _pictures(w, x, y, bias, plan, lead, groups, C, M, step, out_step, biased, r
     (H, W), (OH, OW), columns = x.shape[2:], y.shape[2:], len(x) * plan.pixels
     tile, strided = choose(M, columns, groups * plan.count), plan.count > 1
     kernel = pictures_kernel(tile, by_fours(w, lead, 0, 0), by_fours(y, OH * OW, 0, 0) and not strided, relu, strided)
-    kernel[(*tile.grid(M, columns), groups * plan.count), tile.threads](
+    down, across, count = grid(tile, M, columns, groups * plan.count)
+    kernel[(across, down, count), tile.threads](                             # pixels are more than channels: along x
         w, x, y, bias, plan.table, plan.phases, len(x), groups, C, M, H, W, lead, M * lead, *step, OH, OW, *out_step, plan.count, plan.used,
         int(biased))
 
@@ -125,6 +126,6 @@ def _weights(g, x, dw, groups, C, M, kernel, size, stride, padding, dilation):
     tile, cut = choose(M, columns, groups * parts), parts > 1
     found = empty((parts, *dw.shape), dw.dtype) if cut else dw
     taps = forward_plan(C, (H, W), kernel, size, padding, dilation).table
-    launch = weights_kernel(tile, by_fours(found, columns, M * columns, 0), cut)[(*tile.grid(M, columns), groups * parts), tile.threads]
+    launch = weights_kernel(tile, by_fours(found, columns, M * columns, 0), cut)[grid(tile, M, columns, groups * parts), tile.threads]
     launch(g, x, found, pixel_table(size, stride, W), taps, N, groups, C, M, H, W, columns, pixels, *divider(pixels), length)
     return sum(found, (0,)) if cut else dw

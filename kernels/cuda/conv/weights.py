@@ -98,7 +98,7 @@ def weights_kernel(tile, vectors, cut):
     def conv_weights(g, x, dw, table, taps, N, groups, C, M, H, W, columns, pixels, factor, shift, length):
         """dw[part or group (blockIdx.z), o, (c, ky, kx)] = the sum of g x over the pixels, or those of a part."""
         sums = cuda.local.array(count, np.float32)
-        row0, column0, K, z = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns, N * pixels, cuda.blockIdx.z
+        row0, column0, K, z = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns, N * pixels, cuda.blockIdx.z
         group, begin, end = (0, z * length, min(z * length + length, K)) if cut else (z, 0, K)
         loop(sums, (g, (group * M + row0) * pixels, M - row0, (K, pixels, groups * M * pixels, factor, shift)),
              (x, group * C * H * W, (K, pixels, groups * C * H * W, factor, shift), table, (taps, column0, H, W)), begin, end)

@@ -11,7 +11,7 @@ from kernels.cuda.array import as_device, blocks, broadcast_to, contiguous, empt
 from kernels.cuda.matmul import tf32
 from kernels.cuda.matmul.plain import plain_kernel
 from kernels.cuda.matmul.products import add_parts, tiled_kernel
-from kernels.cuda.matmul.tiles import choose, split
+from kernels.cuda.matmul.tiles import MOST, choose, grid, split
 from kernels.shapes import ACTIVATIONS, product_shape
 
 
@@ -47,10 +47,17 @@ def matmul(a, b, bias=None, activation=None, out=None, accumulate=False):
         a, M, batch = a.reshape(-1, K), math.prod(batch) * M, ()
     (a, step_a), (b, step_b) = lay_out(a, batch), lay_out(b, batch)
     numbers = M, N, K, *a.strides[-2:], *b.strides[-2:], step_a, step_b
-    run = _tiled if c.dtype == np.float32 else _plain
-    run(a, b, c, full(1, 0, c.dtype) if bias is None else contiguous(bias), *numbers, math.prod(batch), bias is not None, activation,
-        accumulate)
+    run, total = _tiled if c.dtype == np.float32 else _plain, math.prod(batch)
+    shift = full(1, 0, c.dtype) if bias is None else contiguous(bias)
+    for first in range(0, total, MOST):                      # as many matrices as a launch has room for
+        run(_from(a, first * step_a), _from(b, first * step_b), _from(c, first * M * N), shift, *numbers, min(MOST, total - first),
+            bias is not None, activation, accumulate)
     return c
+
+
+def _from(x, place):
+    """The view of x that starts so many numbers further on."""
+    return x._view(x.shape, x.strides, place) if place else x
 
 
 def _check(a, b, bias, activation, out, shape, columns):
@@ -89,15 +96,15 @@ def _tiled(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, co
     tile, cut = choose(M, N, count * parts), parts > 1
     found = empty((parts, M, N), c.dtype) if cut else c
     kernel = tiled_kernel(tile, *form, by_fours(c, N, M * N, N), None if cut else activation, cut)
-    kernel[(*tile.grid(M, N), count * parts), tile.threads](a, b, found, bias, M, N, K, lead_a, lead_b, step_a, step_b, length,
-                                                            int(biased and not cut), int(accumulate and not cut))
+    kernel[grid(tile, M, N, count * parts), tile.threads](a, b, found, bias, M, N, K, lead_a, lead_b, step_a, step_b, length,
+                                                          int(biased and not cut), int(accumulate and not cut))
     if cut:
         add_parts(activation)[blocks(c.size), 256](found, c, bias, c.size, N, parts, int(biased), int(accumulate))
 
 
 def _on_tensor_cores(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, form, count, biased, activation, accumulate):
     tile = tf32.choose(M, N, count)
-    kernel = tf32.tf32_kernel(tile, *form[:2], activation)[(*tile.grid(M, N), count), tile.threads]
+    kernel = tf32.tf32_kernel(tile, *form[:2], activation)[grid(tile, M, N, count), tile.threads]
     kernel(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, int(biased), int(accumulate))
 
 
@@ -116,5 +123,4 @@ def by_fours(x, lead, step, length):
 
 def _plain(a, b, c, bias, M, N, K, *layout):
     *steps, count, biased, activation, accumulate = layout
-    grid = -(-M * N // 256), 1, count
-    plain_kernel(activation)[grid, 256](a, b, c, bias, M, N, K, *steps, int(biased), int(accumulate))
+    plain_kernel(activation)[-(-M * N * count // 256), 256](a, b, c, bias, M, N, K, *steps, count, int(biased), int(accumulate))

@@ -19,13 +19,12 @@ def plain_kernel(activation):
     finish = FUNCTIONS[activation]
 
     @kernel(name=f"matmul_plain_{activation or 'linear'}")
-    def matmul_plain(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, biased, add):
-        """C = act(A B + bias), or with `add` act(C + A B + bias), for each matrix of a batch (blockIdx.z)."""
-        i = cuda.grid(1)
-        row, column = i // N, i % N
-        if row < M:
-            at_a, at_b = cuda.blockIdx.z * step_a + row * a_row, cuda.blockIdx.z * step_b + column * b_column
-            at = cuda.blockIdx.z * M * N + i
+    def matmul_plain(a, b, c, bias, M, N, K, a_row, a_k, b_k, b_column, step_a, step_b, count, biased, add):
+        """C = act(A B + bias), or with `add` act(C + A B + bias), for each matrix of a batch."""
+        at = cuda.grid(1)
+        number, row, column = at // (M * N), at // N % M, at % N
+        if number < count:
+            at_a, at_b = number * step_a + row * a_row, number * step_b + column * b_column
             total = c[at] if add else typed(c, 0)
             for k in range(K):
                 total += a[at_a + k * a_k] * b[at_b + k * b_k]

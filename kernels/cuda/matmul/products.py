@@ -64,7 +64,7 @@ def tiled_kernel(tile, a_along_k, b_along_k, vectors_a, vectors_b, vectors_c, ac
     def matmul_tiled(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, length, biased, add):
         """C = act(A B + bias), or with `add` act(C + A B + bias), for each matrix of a batch, or each part of k (blockIdx.z)."""
         sums = cuda.local.array(count, np.float32)
-        row0, column0 = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns
+        row0, column0 = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
         begin, end = (cuda.blockIdx.z * length, min(cuda.blockIdx.z * length + length, K)) if cut else (0, K)
         loop(sums, (a, cuda.blockIdx.z * step_a, row0, M, K, lead_a), (b, cuda.blockIdx.z * step_b, column0, N, K, lead_b), begin, end)
         finish(sums, (c, cuda.blockIdx.z * M * N, M, N, bias, biased, add), row0, column0)

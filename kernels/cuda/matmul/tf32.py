@@ -16,6 +16,7 @@ Of the 263 instructions of a large tile's loop 32 are the tensor cores', 51 read
 could do twice as much.
 """
 
+import math
 from functools import cache
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ import numpy as np
 from kernels.cuda import runtime
 from kernels.cuda.compiler import bring16, brought, cuda, device, kernel, mma, tf32, typed
 from kernels.cuda.matmul.plain import FUNCTIONS
-from kernels.cuda.matmul.tiles import written_out
+from kernels.cuda.matmul.tiles import grid, written_out
 
 DEPTH = 16
 ARCHITECTURE = 8, 0          # the first that has these instructions: A100
@@ -43,18 +44,13 @@ class Tile(NamedTuple):
     @property
     def warps_down(self): return self.rows // (16 * self.high)
 
-    def grid(self, rows, columns):
-        """(across, down): the blocks for a result of so many rows and columns."""
-        return -(-columns // self.columns), -(-rows // self.rows)
-
 
 LARGE, SMALL = Tile(128, 128, 4), Tile(64, 64, 2)
 
 
 def choose(rows, columns, count):
     """The large tile if every multiprocessor gets a block of it; the result has the same bits for each."""
-    across, down = LARGE.grid(rows, columns)
-    return LARGE if across * down * count >= runtime.device().processors else SMALL
+    return LARGE if math.prod(grid(LARGE, rows, columns, count)) >= runtime.device().processors else SMALL
 
 
 class Slice:
@@ -140,11 +136,11 @@ def tf32_kernel(tile, a_along_k, b_along_k, activation):
             threads=tile.threads, blocks=2)
     def matmul_tf32(a, b, c, bias, M, N, K, lead_a, lead_b, step_a, step_b, biased, add):
         """C = act(A B + bias), or with `add` act(C + A B + bias), for each matrix of a batch (blockIdx.z)."""
-        room_a, room_b = cuda.shared.array(shared_a, np.float32), cuda.shared.array(shared_b, np.float32)
+        room_a, room_b = cuda.shared.array(shared_a, np.float32, 16), cuda.shared.array(shared_b, np.float32, 16)
         sums = cuda.local.array(count, np.float32)
         warp, g, q = cuda.threadIdx.x // 32, cuda.threadIdx.x % 32 // 4, cuda.threadIdx.x % 4
         down, right = warp % warps_down * high, warp // warps_down * 32
-        row0, column0 = cuda.blockIdx.y * tile_rows, cuda.blockIdx.x * tile_columns
+        row0, column0 = cuda.blockIdx.x * tile_rows, cuda.blockIdx.y * tile_columns
         base_a, base_b = cuda.blockIdx.z * step_a, cuda.blockIdx.z * step_b
         own_a, own_b = (down + g) * number_a + q * k_a, (right + g) * number_b + q * k_b
         for i in range(count):

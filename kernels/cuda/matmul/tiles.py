@@ -14,6 +14,7 @@ matrices here and in products.py, of pictures in kernels/cuda/conv/, of draws in
 Each sum is one chain of multiply-adds in the order of k, whatever the tile: the same bits on every GPU.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from kernels.cuda import runtime
 from kernels.cuda.compiler import cuda, device, ld4, outer4, put, st4, typed
 
 DEPTH = 16
+MOST = 65_535
 PAD = 4           # numbers between the lines of a slice: turned numbers then fall into different banks of shared memory
 
 
@@ -35,19 +37,19 @@ class Tile(NamedTuple):
     @property
     def threads(self): return self.rows * self.columns // self.side ** 2
 
-    def grid(self, rows, columns):
-        """(across, down): the blocks for a result of so many rows and columns."""
-        return -(-columns // self.columns), -(-rows // self.rows)
-
 
 LARGE, MEDIUM, SMALL = Tile(128, 128, 8), Tile(64, 64, 8), Tile(32, 32, 4)
+
+
+def grid(tile, rows, columns, count=1):
+    """(tiles down, tiles across, `count` results): blocks along x, where there is room for 2^31, along y and along z, for MOST each."""
+    return -(-rows // tile.rows), -(-columns // tile.columns), count
 
 
 def choose(rows, columns, count):
     """The largest tile that is not half empty and gives every multiprocessor a block; the result has the same bits for each."""
     for tile in (LARGE, MEDIUM):
-        across, down = tile.grid(rows, columns)
-        if 2 * min(rows, columns) > tile.rows and across * down * count >= runtime.device().processors:
+        if 2 * min(rows, columns) > tile.rows and math.prod(grid(tile, rows, columns, count)) >= runtime.device().processors:
             return tile
     return SMALL
 
@@ -58,8 +60,7 @@ BLOCKS, SHORTEST = 256, 256          # blocks that a GPU should have to do, and 
 def split(rows, columns, K):
     """(parts, length): into how many sums over k, each of `length`, a product is cut that would be few tiles. By the shapes alone, so
     that every GPU adds up alike."""
-    across, down = MEDIUM.grid(rows, columns)
-    parts = min(BLOCKS // (across * down), K // SHORTEST)
+    parts = min(BLOCKS // math.prod(grid(MEDIUM, rows, columns)), K // SHORTEST)
     if parts < 2:
         return 1, K
     length = -(-K // (parts * DEPTH)) * DEPTH
@@ -187,7 +188,7 @@ def main_loop(tile, loader_a, loader_b):
 
     @device
     def loop(sums, a, b, begin, end):
-        slice_a, slice_b = cuda.shared.array(shared_a, np.float32), cuda.shared.array(shared_b, np.float32)
+        slice_a, slice_b = cuda.shared.array(shared_a, np.float32, 16), cuda.shared.array(shared_b, np.float32, 16)
         held_a, held_b = cuda.local.array(held_by_a, np.float32), cuda.local.array(held_by_b, np.float32)
         down, right = thread_corner()
         for i in range(count):
