@@ -12,11 +12,10 @@ from kernels import config
 
 def wing():
     """The CUDA wing, in the simulator unless this process was told to use a GPU."""
-    before = config.CUDA
-    if "SCRATCHNN_CUDA" not in os.environ:
-        config.CUDA = "simulator"
-    if config.CUDA == "simulator":
+    chosen = os.environ.get("SCRATCHNN_CUDA", "simulator")
+    if chosen == "simulator":
         pytest.importorskip("greenlet", reason="the simulator of the CUDA wing runs on the package greenlet (scratchnn[simulator])")
+    before, config.CUDA = config.CUDA, chosen
     from kernels import cuda
     config.CUDA = before
     return cuda

@@ -104,8 +104,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def beside(model: nn.Module, x: np.ndarray) -> Tensor:
-    """An array of the host as a Tensor on the device where the model's parameters lie."""
-    return Tensor(x).to(next(model.parameters()).device)
+    """An array of the host as a Tensor on the device where the model's parameters lie, if it has any."""
+    first = next(model.parameters(), None)
+    return Tensor(x) if first is None else Tensor(x).to(first.device)
 
 
 def batches(x: np.ndarray, batch_size: int | None = None) -> list[slice]:
