@@ -145,6 +145,16 @@ def spline_weights(pixels, spacing):
 TRUNCATE = 4       # standard deviations after which a Gaussian counts as zero, as in scipy.ndimage
 
 
+def check_blur(x, sigma):
+    """Raise unless planes x (..., H, W) of floats can be smoothed with a Gaussian of standard deviation sigma."""
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"gaussian_blur: sigma must be above 0 and finite, got {sigma}")
+    if x.ndim < 2:
+        raise ValueError(f"gaussian_blur: planes must have shape (..., H, W), got {x.shape}")
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"gaussian_blur: planes must be float32 or float64, got {x.dtype}")
+
+
 def gaussian_weights(size, sigma):
     """(size, size): the weight of each pixel of a line in each pixel of the smoothed line; symmetric."""
     radius = int(TRUNCATE * sigma + 0.5)

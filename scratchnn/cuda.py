@@ -60,7 +60,7 @@ def empty_cache() -> None:
 
 def set_float32_matmul_precision(precision: str) -> None:
     """How products of float32 matrices are computed on a GPU: "highest" with all digits (the default), "high" on its tensor cores, which
-    read operands rounded to 11 binary digits, a relative error of up to 2^-11 in each product (TF32). The CPU has no such choice."""
+    read operands rounded to 11 binary digits, a relative error of up to 2^-11 in each (TF32). The CPU has no such choice."""
     if precision not in ("highest", "high"):
         raise ValueError(f"set_float32_matmul_precision: precision must be 'highest' or 'high', not {precision!r}")
     config.TF32 = precision == "high"

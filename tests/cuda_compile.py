@@ -99,11 +99,12 @@ def compile_products(device):
 
 
 def compile_convolutions(device):
-    """Large tiles of a forward pass and of an input gradient with a stride; a weight gradient in parts."""
+    """Larger tiles of a forward pass and of an input gradient with a stride; weight gradients in parts."""
     pictures, weights = ("*float32",) * 4 + ("*int32",) * 2 + ("int64",) * 17, ("*float32",) * 3 + ("*int32",) * 2 + ("int64",) * 11
     for large, kinds in ((pictures_kernel(tiles.LARGE, True, True, True, False), pictures),
                          (pictures_kernel(tiles.LARGE, True, False, False, True), pictures),
-                         (weights_kernel(tiles.MEDIUM, True, True), weights)):
+                         (pictures_kernel(tiles.MEDIUM, True, True, False, False), pictures),
+                         (weights_kernel(tiles.LARGE, True, True), weights), (weights_kernel(tiles.MEDIUM, True, True), weights)):
         device.load(large, kinds)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from test_kernels import flat
 
+import kernels
 from kernels import config
 
 
@@ -32,6 +33,15 @@ def use(monkeypatch):
     from kernels.cuda import compiler, runtime
     if compiler.SIMULATED:
         monkeypatch.setattr(runtime, "device", simulator)
+
+
+@pytest.fixture(autouse=True)
+def only_here(monkeypatch):
+    """For modules that import it: the kernels of this process look for GPU arrays in their tests alone."""
+    use(monkeypatch)
+    before = dict(vars(kernels))
+    yield
+    vars(kernels).update(before)
 
 
 def moved(value, layout=np.copy):

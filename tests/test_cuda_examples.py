@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 cuda_wing.wing()
+from cuda_wing import only_here  # noqa: E402, F401
 
-import kernels  # noqa: E402
 import scratchnn as snn  # noqa: E402
 from scratchnn import optim  # noqa: E402
 from scratchnn.checkpoint import load_weights  # noqa: E402
@@ -27,14 +27,6 @@ from scratchnn.run import Run  # noqa: E402
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 STEPS = 3             # on the GPU the first is as Python launches it, for the second a graph is captured, the third runs it again
-
-
-@pytest.fixture(autouse=True)
-def _only_here(monkeypatch):
-    cuda_wing.use(monkeypatch)
-    before = dict(vars(kernels))
-    yield
-    vars(kernels).update(before)
 
 
 def learn(device, model, loss, batch):

@@ -10,21 +10,13 @@ import numpy as np
 import pytest
 
 cuda_wing.wing()
+from cuda_wing import only_here  # noqa: E402, F401
 
 import kernels  # noqa: E402
 import scratchnn as snn  # noqa: E402
 from scratchnn import nn, optim  # noqa: E402
 from scratchnn.checkpoint import load_weights, save_weights  # noqa: E402
 from scratchnn.nn import functional as F  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _only_here(monkeypatch):
-    """The kernels of this process look for GPU arrays in these tests alone."""
-    cuda_wing.use(monkeypatch)
-    before = dict(vars(kernels))
-    yield
-    vars(kernels).update(before)
 
 
 def train(device, steps=3):
@@ -198,6 +190,21 @@ def test_a_machine_without_cuda_is_told_what_is_missing():
                             capture_output=True, text=True)
     assert "RuntimeError: device 'cuda' was asked for, but " in result.stderr
     assert "pip install 'scratchnn[cuda]'" in result.stderr or "nvidia-smi" in result.stderr
+
+
+def test_the_device_says_what_it_is_and_how_products_are_computed():
+    assert snn.cuda.is_available() and snn.cuda.get_device_name() and snn.cuda.memory_reserved() >= snn.cuda.memory_allocated()
+    x = snn.ones(1000, device="cuda")
+    del x
+    snn.cuda.empty_cache()
+    snn.cuda.synchronize()
+    assert snn.get_float32_matmul_precision() == "highest"
+    snn.set_float32_matmul_precision("high")
+    assert kernels.config.TF32 and snn.get_float32_matmul_precision() == "high"
+    snn.set_float32_matmul_precision("highest")
+    with pytest.raises(ValueError, match="'highest' or 'high', not 'medium'"):
+        snn.set_float32_matmul_precision("medium")
+    assert not kernels.config.TF32
 
 
 def test_new_tensors_on_the_gpu():

@@ -55,7 +55,7 @@ def test_killed_at_any_moment_and_resumed(smoke, tmp_path):
 
 def test_words_are_learnt_and_written(own, tmp_path):
     options = ("--data", f"text:{own}", "--level", "word", "--cell", "GRU", "--layers", "2", "--tied", "--dropout", "0.1", "--weight-drop",
-               "0.1", "--epochs", "25", "--batch-size", "8", "--length", "16", "--decay", "plateau")
+               "0.1", "--epochs", "25", "--batch-size", "8", "--length", "16", "--decay", "plateau", "--ema", "0.5")
     found = figures(run(example(tmp_path / "out", *options)))
     assert found["perplexity"] < 1.9                                            # 27 sentences of 6 to 8 tokens
     sentences = set(own.read_text().split("\n"))

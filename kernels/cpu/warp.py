@@ -1,14 +1,13 @@
 """Pictures sampled at other positions, and fields smoothed: what shift, rotation, scale, shear, flip, crop and elastic distortion
 are made of."""
 
-import math
 
 import numpy as np
 
 from kernels import jit
 from kernels.cpu.matmul import matmul
 from kernels.jit import inner, like, parallel_for
-from kernels.shapes import gaussian_weights, picture_size
+from kernels.shapes import check_blur, gaussian_weights, picture_size
 
 # ---- warp -----------------------------------------------------------------------------------------------------------
 
@@ -120,12 +119,7 @@ def gaussian_blur(x, sigma):
     Along each axis a product with a matrix: more FLOPs, 2 (H + W) a pixel, than a sum over neighbours needs, but a matrix product
     runs near the machine's limit. ValueError unless sigma is above 0 and finite, TypeError for other planes than float32 and float64.
     """
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"gaussian_blur: sigma must be above 0 and finite, got {sigma}")
-    if x.ndim < 2:
-        raise ValueError(f"gaussian_blur: planes must have shape (..., H, W), got {x.shape}")
-    if x.dtype not in (np.float32, np.float64):
-        raise TypeError(f"gaussian_blur: planes must be float32 or float64, got {x.dtype}")
+    check_blur(x, sigma)
     for size in x.shape[-2:]:
         x = matmul(x.swapaxes(-1, -2), gaussian_weights(size, sigma).astype(x.dtype))        # swapped twice: first along H, then along W
     return x

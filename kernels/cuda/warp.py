@@ -1,13 +1,12 @@
 """Pictures sampled at other positions, and fields smoothed. Names and formulas: kernels/cpu/warp.py."""
 
-import math
 
 import numpy as np
 
 from kernels.cuda.array import as_device, blocks, contiguous, empty, full, to_device
 from kernels.cuda.compiler import cuda, device, kernel, typed
 from kernels.cuda.matmul import matmul
-from kernels.shapes import gaussian_weights, picture_size
+from kernels.shapes import check_blur, gaussian_weights, picture_size
 
 
 @device
@@ -67,12 +66,7 @@ def gaussian_blur(x, sigma):
     planes than float32 and float64.
     """
     as_device("gaussian_blur", x)
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"gaussian_blur: sigma must be above 0 and finite, got {sigma}")
-    if x.ndim < 2:
-        raise ValueError(f"gaussian_blur: planes must have shape (..., H, W), got {x.shape}")
-    if x.dtype not in (np.float32, np.float64):
-        raise TypeError(f"gaussian_blur: planes must be float32 or float64, got {x.dtype}")
+    check_blur(x, sigma)
     for size in x.shape[-2:]:
         x = matmul(x.swapaxes(-1, -2), to_device(gaussian_weights(size, sigma).astype(x.dtype)))
     return x

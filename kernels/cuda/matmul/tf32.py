@@ -1,7 +1,7 @@
 """The product on tensor cores: float32 operands rounded to TF32 (8 bits of exponent, 10 of fraction), sums in float32.
 
-Several times as fast as tiles.py, and only where it is asked for (snn.set_float32_matmul_precision("high")), since each operand loses
-half of its digits: a relative error of up to 2^-11 in every product. A warp multiplies 16 x 8 by 8 x 8 numbers with one instruction.
+Used only where it is asked for (snn.set_float32_matmul_precision("high")), since each operand loses half of its digits: a relative error
+of up to 2^-11 in each, and 2^-10 in their product. A warp multiplies 16 x 8 by 8 x 8 numbers with one instruction.
 
     block     works on a tile of C, `rows` x `columns`, and goes along k in steps of DEPTH
     warp      has a part of it of 16 `high` x 32, as blocks of 16 x 8
